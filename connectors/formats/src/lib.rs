@@ -1,0 +1,1 @@
+//! Change batches to and from records: Debezium's envelope in Avro and JSON.

@@ -1,0 +1,1 @@
+//! Writes topics as Parquet files to S3 or disk.

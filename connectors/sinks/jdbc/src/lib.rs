@@ -1,0 +1,1 @@
+//! Keeps tables of a SQL database equal to topics.

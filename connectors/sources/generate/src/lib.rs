@@ -1,0 +1,1 @@
+//! Makes up changes, to try sinks without a database.

@@ -1,0 +1,1 @@
+//! Tails the logical replication stream of a PostgreSQL database.

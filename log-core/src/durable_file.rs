@@ -1,0 +1,228 @@
+//! Every file operation that durability depends on.
+//!
+//! Nothing else in the crate opens, writes, syncs, renames or removes a file, so that one place decides about
+//! permissions (owner only), about errors (each names its path), and can be replaced by a layer that injects faults.
+//!
+//! A new name survives a power cut only after [`sync_dir`] of its directory; a file's bytes and length only after
+//! [`DurableFile::sync_data`].
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{LogError, Result};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// An open file that knows its path.
+#[derive(Debug)]
+pub(crate) struct DurableFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DurableFile {
+    /// Opens an existing file.
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path);
+        Self::opened("open", path, file)
+    }
+
+    /// Creates the file, emptying one that is there: leftovers of a commit that did not happen.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        fault("create", path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
+        Self::opened("create", path, file)
+    }
+
+    /// Opens the file, creating it when it is not there.
+    pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        Self::opened("open", path, file)
+    }
+
+    fn opened(action: &'static str, path: &Path, file: io::Result<File>) -> Result<Self> {
+        let file = file.map_err(|error| LogError::io(action, path, error))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| LogError::io("inspect", &self.path, error))?.len())
+    }
+
+    /// Reads until `buffer` is full or the file ends; returns the bytes read.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(LogError::io("read", &self.path, error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<()> {
+        fault("write", &self.path)?;
+        self.file.write_all_at(bytes, position).map_err(|error| LogError::io("write", &self.path, error))
+    }
+
+    /// Makes the bytes and the length durable.
+    pub(crate) fn sync_data(&self) -> Result<()> {
+        fault("sync", &self.path)?;
+        self.file.sync_data().map_err(|error| LogError::io("sync", &self.path, error))
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        fault("truncate", &self.path)?;
+        self.file.set_len(len).map_err(|error| LogError::io("truncate", &self.path, error))
+    }
+
+    /// Takes the exclusive lock; `false` when somebody else holds it. It ends with the file handle.
+    pub(crate) fn try_lock(&self) -> Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(LogError::io("lock", &self.path, error)),
+        }
+    }
+}
+
+/// Makes creations, renames and removals in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    fault("sync", path)?;
+    let result = File::open(path).and_then(|dir| dir.sync_all());
+    result.map_err(|error| LogError::io("sync directory", path, error))
+}
+
+/// Creates a directory for its owner only; one that exists is fine.
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    fault("create", path)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(LogError::io("create directory", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Creates a directory and those above it for their owner only.
+pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
+    let result = DirBuilder::new().mode(0o700).recursive(true).create(path);
+    result.map_err(|error| LogError::io("create directory", path, error))
+}
+
+/// Writes a new file and syncs it; its directory is left to the caller.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = DurableFile::create(path)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()
+}
+
+/// Overwrites a small file in place without syncing it: only for contents that nothing depends on.
+pub(crate) fn write_hint(path: &Path, bytes: &[u8]) -> Result<()> {
+    let result = OpenOptions::new().write(true).truncate(true).open(path).and_then(|mut file| file.write_all(bytes));
+    result.map_err(|error| LogError::io("write", path, error))
+}
+
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| LogError::io("read", path, error))
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fault("rename", from)?;
+    fs::rename(from, to).map_err(|error| LogError::io("rename", from, error))
+}
+
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    fault("remove", path)?;
+    fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))
+}
+
+pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
+    fs::remove_dir_all(path).map_err(|error| LogError::io("remove directory", path, error))
+}
+
+/// The length of a file, or nothing when it does not exist.
+pub(crate) fn file_len(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LogError::io("inspect", path, error)),
+    }
+}
+
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    Ok(file_len(path)?.is_some())
+}
+
+/// The names in a directory, sorted; none when it does not exist. Names that are not UTF-8 are not ours.
+pub(crate) fn list_dir(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(LogError::io("list", path, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| LogError::io("list", path, error))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(not(test))]
+#[inline]
+fn fault(_action: &'static str, _path: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use faults::fault;
+
+/// Scripted failures for the tests of this crate, per thread.
+#[cfg(test)]
+pub(crate) mod faults {
+    use super::*;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static SCRIPT: RefCell<Option<(&'static str, String, usize)>> = const { RefCell::new(None) };
+    }
+
+    /// Lets the `nth` (from 0) coming `action` on a path that contains `path_part` fail, once.
+    pub(crate) fn fail(action: &'static str, path_part: &str, nth: usize) {
+        SCRIPT.with_borrow_mut(|script| *script = Some((action, path_part.to_owned(), nth)));
+    }
+
+    /// True when a scripted failure has not happened yet; forgets it.
+    pub(crate) fn clear() -> bool {
+        SCRIPT.with_borrow_mut(|script| script.take().is_some())
+    }
+
+    pub(super) fn fault(action: &'static str, path: &Path) -> Result<()> {
+        SCRIPT.with_borrow_mut(|script| {
+            let Some((wanted, part, nth)) = script else { return Ok(()) };
+            if *wanted != action || !path.to_string_lossy().contains(part.as_str()) {
+                return Ok(());
+            }
+            if *nth > 0 {
+                *nth -= 1;
+                return Ok(());
+            }
+            *script = None;
+            Err(LogError::io(action, path, io::Error::other("injected failure")))
+        })
+    }
+}

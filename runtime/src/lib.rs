@@ -1,0 +1,1 @@
+//! Change data capture from databases into files and warehouses, in one binary.
