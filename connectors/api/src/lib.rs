@@ -21,6 +21,8 @@ mod source;
 mod status;
 mod variables;
 
+pub mod conformance;
+
 pub use crate::{
     budget::{ByteBudget, Reservation},
     builder::{ChangeBatchBuilder, ColumnBuilder, ImageBuilder},
