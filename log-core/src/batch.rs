@@ -101,10 +101,9 @@ impl BatchHeader {
 
     /// Compares the checksum with `batch`, the whole batch.
     pub(crate) fn check_crc(&self, batch: &[u8]) -> std::result::Result<(), BatchError> {
-        let covered = batch.get(CRC_COVERS_FROM..self.total_bytes).ok_or(BatchError::Short {
-            need: self.total_bytes as u64,
-            have: batch.len() as u64,
-        })?;
+        let covered = batch
+            .get(CRC_COVERS_FROM..self.total_bytes)
+            .ok_or(BatchError::Short { need: self.total_bytes as u64, have: batch.len() as u64 })?;
         let computed = crc_fast::crc32_iscsi(covered);
         if computed == self.crc { Ok(()) } else { Err(BatchError::Crc { stored: self.crc, computed }) }
     }

@@ -96,19 +96,13 @@ pub(crate) fn decompress(compression: Compression, records: &Bytes, limit: usize
         Compression::Zstd => {
             let content = zstd::zstd_safe::get_frame_content_size(records).ok().flatten();
             let expected = content.map_or(records.len() * 4, |bytes| bytes.min(limit as u64) as usize);
-            let decoder =
-                zstd::Decoder::with_buffer(records.as_ref()).map_err(|_| BatchError::Decompress("Zstandard"))?;
+            let decoder = zstd::Decoder::with_buffer(records.as_ref()).map_err(|_| BatchError::Decompress("Zstandard"))?;
             read_limited(decoder, expected, limit, "Zstandard")
         }
     }
 }
 
-fn read_limited(
-    decoder: impl std::io::Read,
-    expected: usize,
-    limit: usize,
-    codec: &'static str,
-) -> Result<Bytes, BatchError> {
+fn read_limited(decoder: impl std::io::Read, expected: usize, limit: usize, codec: &'static str) -> Result<Bytes, BatchError> {
     // The expectation comes from the input, so it only sizes the first allocation, within reason.
     let mut output = Vec::with_capacity(expected.min(limit).min(16 << 20) + 1);
     let read = decoder.take(limit as u64 + 1).read_to_end(&mut output);

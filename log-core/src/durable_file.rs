@@ -7,11 +7,16 @@
 //! [`DurableFile::sync_data`].
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::error::{LogError, Result};
+
+/// Syncs that wait together.
+const SYNC_THREADS: usize = 16;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,11 @@ impl DurableFile {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// Notes that the file was renamed, for errors.
+    pub(crate) fn renamed(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| LogError::io("inspect", &self.path, error))?.len())
     }
@@ -68,6 +78,11 @@ impl DurableFile {
             }
         }
         Ok(filled)
+    }
+
+    /// The error for a read that got less than is known to be there.
+    pub(crate) fn ended_early(&self) -> LogError {
+        LogError::io("read", &self.path, io::ErrorKind::UnexpectedEof.into())
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<()> {
@@ -103,13 +118,37 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     result.map_err(|error| LogError::io("sync directory", path, error))
 }
 
+/// Calls `sync` for all `items`, many at a time: a journaling file system makes one commit of syncs that wait together,
+/// and a thousand files one after the other would take seconds.
+pub(crate) fn sync_together<T: Sync>(items: &[T], sync: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    if let [item] = items {
+        return sync(item);
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = sync(item) {
+                next.store(items.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (1..items.len().min(SYNC_THREADS)).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        threads.into_iter().fold(own, |result, thread| match thread.join() {
+            Ok(other) => result.and(other),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
 /// Creates a directory for its owner only; one that exists is fine.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fault("create", path)?;
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(LogError::io("create directory", path, error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(LogError::io("create directory", path, error)),
         _ => Ok(()),
     }
 }
@@ -127,10 +166,9 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync_data()
 }
 
-/// Overwrites a small file in place without syncing it: only for contents that nothing depends on.
-pub(crate) fn write_hint(path: &Path, bytes: &[u8]) -> Result<()> {
-    let result = OpenOptions::new().write(true).truncate(true).open(path).and_then(|mut file| file.write_all(bytes));
-    result.map_err(|error| LogError::io("write", path, error))
+/// Syncs a file that is not open.
+pub(crate) fn sync_file(path: &Path) -> Result<()> {
+    DurableFile::open(path, Access::ReadWrite)?.sync_data()
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
@@ -155,7 +193,7 @@ pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
 pub(crate) fn file_len(path: &Path) -> Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(LogError::io("inspect", path, error)),
     }
 }
@@ -191,38 +229,47 @@ fn fault(_action: &'static str, _path: &Path) -> Result<()> {
 #[cfg(test)]
 use faults::fault;
 
-/// Scripted failures for the tests of this crate, per thread.
+/// Scripted failures for the tests of this crate. Each names the directory of its test, so tests do not meet each other's.
 #[cfg(test)]
 pub(crate) mod faults {
     use super::*;
-    use std::cell::RefCell;
+    use std::sync::{Mutex, PoisonError};
 
-    thread_local! {
-        static SCRIPT: RefCell<Option<(&'static str, String, usize)>> = const { RefCell::new(None) };
+    struct Script {
+        dir: PathBuf,
+        action: &'static str,
+        path_part: String,
+        nth: usize,
     }
 
-    /// Lets the `nth` (from 0) coming `action` on a path that contains `path_part` fail, once.
-    pub(crate) fn fail(action: &'static str, path_part: &str, nth: usize) {
-        SCRIPT.with_borrow_mut(|script| *script = Some((action, path_part.to_owned(), nth)));
+    static SCRIPTS: Mutex<Vec<Script>> = Mutex::new(Vec::new());
+
+    /// Lets the `nth` (from 0) coming `action` below `dir`, on a path that contains `path_part`, fail, once.
+    pub(crate) fn fail(dir: &Path, action: &'static str, path_part: &str, nth: usize) {
+        let script = Script { dir: dir.to_owned(), action, path_part: path_part.to_owned(), nth };
+        SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner).push(script);
     }
 
-    /// True when a scripted failure has not happened yet; forgets it.
-    pub(crate) fn clear() -> bool {
-        SCRIPT.with_borrow_mut(|script| script.take().is_some())
+    /// True when a scripted failure below `dir` has not happened yet; forgets it.
+    pub(crate) fn clear(dir: &Path) -> bool {
+        let mut scripts = SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = scripts.len();
+        scripts.retain(|script| script.dir != dir);
+        scripts.len() < before
     }
 
     pub(super) fn fault(action: &'static str, path: &Path) -> Result<()> {
-        SCRIPT.with_borrow_mut(|script| {
-            let Some((wanted, part, nth)) = script else { return Ok(()) };
-            if *wanted != action || !path.to_string_lossy().contains(part.as_str()) {
-                return Ok(());
-            }
-            if *nth > 0 {
-                *nth -= 1;
-                return Ok(());
-            }
-            *script = None;
-            Err(LogError::io(action, path, io::Error::other("injected failure")))
-        })
+        let mut scripts = SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |script: &Script| {
+            let part = path.strip_prefix(&script.dir).map(|rest| rest.to_string_lossy().contains(&script.path_part));
+            script.action == action && part == Ok(true)
+        };
+        let Some(index) = scripts.iter().position(fits) else { return Ok(()) };
+        if scripts[index].nth > 0 {
+            scripts[index].nth -= 1;
+            return Ok(());
+        }
+        scripts.remove(index);
+        Err(LogError::io(action, path, io::Error::other("injected failure")))
     }
 }

@@ -76,6 +76,14 @@ pub enum LogError {
     /// There is no such topic, or it was deleted.
     #[error("topic `{0}` does not exist")]
     UnknownTopic(String),
+    /// A journal holds records of a topic that is not there.
+    #[error("the journal in {} holds records of topic {topic}, whose directory is missing; {}", journal.display(), ADVICE_DAMAGE)]
+    TopicMissing {
+        /// The journal's directory.
+        journal: PathBuf,
+        /// The topic's id.
+        topic: uuid::Uuid,
+    },
     /// The topic has fewer partitions.
     #[error("topic `{topic}` has no partition {partition}: it has {partitions}, numbered from 0")]
     UnknownPartition {
@@ -247,5 +255,4 @@ pub enum BatchError {
 }
 
 /// What to do when committed bytes are gone or changed and nothing is left to rebuild them from.
-pub(crate) const ADVICE_DAMAGE: &str =
-    "committed changes are affected, so nothing was skipped: restore the data directory from a copy, or drop the pipeline and take a new snapshot";
+pub(crate) const ADVICE_DAMAGE: &str = "committed changes are affected, so nothing was skipped: restore the data directory from a copy, or drop the pipeline and take a new snapshot";

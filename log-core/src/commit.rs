@@ -1,0 +1,257 @@
+//! Where the batches of one commit go, and the writing of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+
+use crate::batch::EncodedBatch;
+use crate::durable_file::{self, DurableFile};
+use crate::error::{LogError, Result};
+use crate::journal::format::{self, Piece};
+use crate::open_files::OpenFiles;
+use crate::partition::{Offset, Partition, PartitionId};
+use crate::pipeline::Dirty;
+use crate::segment::{BatchPlace, SEGMENT_BYTES_LIMIT, Segment};
+use crate::topic::{Topic, TopicInner};
+
+/// A commit of no more bytes stands in the journal wholly: one sync, though the bytes are written twice.
+const INLINE_COMMIT_BYTES: usize = 512 << 10;
+/// In a larger commit, a partition's bytes go to their segment at once from this size on, at the price of a sync each.
+const REFERENCED_PARTITION_BYTES: usize = 256 << 10;
+/// A larger buffer for entries is given back after use.
+pub(crate) const ENTRY_KEPT_BYTES: usize = 4 << 20;
+
+type Batch = (Topic, PartitionId, EncodedBatch);
+
+/// Some batches of one partition that go to one segment.
+#[derive(Debug)]
+pub(crate) struct PlannedPiece {
+    topic: Arc<TopicInner>,
+    number: PartitionId,
+    pub(crate) segment: Arc<Segment>,
+    /// The segment's file is new.
+    creates: bool,
+    inline: bool,
+    pub(crate) file_position: u64,
+    base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) length: u64,
+    batches: Range<usize>,
+}
+
+impl PlannedPiece {
+    pub(crate) fn partition(&self) -> &Partition {
+        // `Plan::new` looked it up by the same number.
+        &self.topic.partitions[self.number as usize]
+    }
+}
+
+/// A commit with an offset for every batch and a place for every byte, before anything is written.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pieces: Vec<PlannedPiece>,
+}
+
+impl Plan {
+    /// Checks and sorts the batches, gives them their offsets, and decides where they go. Nothing is changed but `batches`.
+    pub(crate) fn new(pipeline: &str, batches: &mut Vec<Batch>, segment_bytes_max: u64) -> Result<Self> {
+        for (topic, partition, _) in batches.iter() {
+            check_topic(pipeline, topic, *partition)?;
+        }
+        batches.retain(|(_, _, batch)| batch.record_count > 0);
+        // Stable, so that the order within a partition stays.
+        batches.sort_by_key(|(topic, partition, _)| (topic.id(), *partition));
+        let total: usize = batches.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
+
+        let mut plan = Self { pieces: Vec::new() };
+        let mut start = 0;
+        while let Some((topic, number, _)) = batches.get(start) {
+            let (topic, number) = (topic.inner.clone(), *number);
+            let same = |(other, partition, _): &Batch| *partition == number && Arc::ptr_eq(&other.inner, &topic);
+            let end = batches.iter().skip(start).position(|batch| !same(batch)).map_or(batches.len(), |at| start + at);
+            let group = batches.get_mut(start..end).unwrap_or_default();
+            let bytes: usize = group.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
+            let inline = total <= INLINE_COMMIT_BYTES || bytes < REFERENCED_PARTITION_BYTES;
+            plan.add_partition(topic, number, group, start, inline, segment_bytes_max);
+            start = end;
+        }
+        Ok(plan)
+    }
+
+    fn add_partition(
+        &mut self,
+        topic: Arc<TopicInner>,
+        number: PartitionId,
+        group: &mut [Batch],
+        group_start: usize,
+        inline: bool,
+        segment_bytes_max: u64,
+    ) {
+        let partition = &topic.partitions[number as usize];
+        let (mut segment, mut next_offset) = partition.tail();
+        let mut position = segment.as_ref().map_or(0, |segment| segment.committed_bytes());
+        let mut creates = false;
+        let first_piece = self.pieces.len();
+        for (index, (_, _, batch)) in (group_start..).zip(group) {
+            let size = batch.bytes.len() as u64;
+            let batch_end = next_offset + Offset::from(batch.record_count);
+            let fits = |segment: &Arc<Segment>| {
+                let small = position + size <= segment_bytes_max.min(SEGMENT_BYTES_LIMIT) || position == 0;
+                small && batch_end - segment.base_offset() <= Offset::from(i32::MAX)
+            };
+            let target = match segment.take().filter(fits) {
+                Some(segment) => segment,
+                None => {
+                    position = 0;
+                    creates = true;
+                    Segment::new(&partition.dir, next_offset, 0)
+                }
+            };
+            batch.set_base_offset(next_offset);
+            let last = self.pieces.get_mut(first_piece..).and_then(|pieces| pieces.last_mut());
+            match last.filter(|last| Arc::ptr_eq(&last.segment, &target)) {
+                Some(last) => {
+                    last.next_offset = batch_end;
+                    last.length += size;
+                    last.batches.end = index + 1;
+                }
+                None => self.pieces.push(PlannedPiece {
+                    topic: topic.clone(),
+                    number,
+                    segment: target.clone(),
+                    creates: std::mem::take(&mut creates),
+                    inline,
+                    file_position: position,
+                    base_offset: next_offset,
+                    next_offset: batch_end,
+                    length: size,
+                    batches: index..index + 1,
+                }),
+            }
+            next_offset = batch_end;
+            position += size;
+            segment = Some(target);
+        }
+    }
+
+    pub(crate) fn pieces(&self) -> &[PlannedPiece] {
+        &self.pieces
+    }
+
+    /// Bytes that go to their segments before the journal entry.
+    pub(crate) fn referenced_bytes(&self) -> u64 {
+        self.pieces.iter().filter(|piece| !piece.inline).map(|piece| piece.length).sum()
+    }
+
+    /// Enters the batches in the indexes of their segments.
+    pub(crate) fn index(&self, batches: &[Batch]) {
+        for piece in &self.pieces {
+            let mut place = BatchPlace { base_offset: piece.base_offset, position: piece.file_position };
+            for (_, _, batch) in batches.get(piece.batches.clone()).unwrap_or_default() {
+                let next = BatchPlace {
+                    base_offset: place.base_offset + Offset::from(batch.record_count),
+                    position: place.position + batch.bytes.len() as u64,
+                };
+                piece.segment.index_appended(place, next);
+                place = next;
+            }
+        }
+    }
+
+    /// Wakes the readers of every topic that got something, once each, and those that wait for any commit.
+    pub(crate) fn notify(&self, commits: &watch::Sender<u64>) {
+        let mut last: Option<&Arc<TopicInner>> = None;
+        for piece in &self.pieces {
+            if last.is_none_or(|last| !Arc::ptr_eq(last, &piece.topic)) {
+                piece.topic.commits.send_modify(|count| *count = count.wrapping_add(1));
+            }
+            last = Some(&piece.topic);
+        }
+        commits.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+fn check_topic(pipeline: &str, topic: &Topic, partition: PartitionId) -> Result<()> {
+    if topic.inner.deleted.load(Ordering::Acquire) {
+        return Err(LogError::UnknownTopic(topic.name().to_owned()));
+    }
+    if topic.pipeline() != pipeline {
+        return Err(LogError::TopicOwner {
+            topic: topic.name().to_owned(),
+            owner: topic.pipeline().to_owned(),
+            pipeline: pipeline.to_owned(),
+        });
+    }
+    topic.inner.partition(partition).map(|_| ())
+}
+
+/// Writes and syncs the pieces that do not stand in the journal.
+pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles) -> Result<()> {
+    let pieces = plan.pieces.iter().filter(|piece| !piece.inline);
+    for piece in pieces.clone() {
+        let file = open(piece, files)?;
+        let mut at = piece.file_position;
+        for (_, _, batch) in batches.get(piece.batches.clone()).unwrap_or_default() {
+            file.write_all_at(&batch.bytes, at)?;
+            at += batch.bytes.len() as u64;
+        }
+    }
+    // Each piece has a segment of its own. Synced after all were written, so that the disk gets them together.
+    let pieces: Vec<_> = pieces.collect();
+    durable_file::sync_together(&pieces, |piece| {
+        piece.segment.open(files)?.sync_data()?;
+        if piece.creates { durable_file::sync_dir(&piece.partition().dir) } else { Ok(()) }
+    })
+}
+
+fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
+    if piece.creates { piece.segment.create(files) } else { piece.segment.open(files) }
+}
+
+/// Writes the journal entry of the commit into `entry`; returns where its inline bytes begin.
+pub(crate) fn encode(entry: &mut Vec<u8>, plan: &Plan, batches: &[Batch], salt: u64, sequence: u64, position: &[u8]) -> usize {
+    let of = |piece: &PlannedPiece| batches.get(piece.batches.clone()).unwrap_or_default();
+    let pieces: Vec<Piece> = plan
+        .pieces
+        .iter()
+        .map(|piece| {
+            let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+            of(piece).iter().for_each(|(_, _, batch)| digest.update(&batch.bytes));
+            Piece {
+                topic: piece.topic.metadata.id,
+                partition: piece.number,
+                inline: piece.inline,
+                segment: piece.segment.base_offset(),
+                file_position: piece.file_position,
+                base_offset: piece.base_offset,
+                next_offset: piece.next_offset,
+                length: piece.length,
+                crc: digest.finalize() as u32,
+            }
+        })
+        .collect();
+    let inline = plan.pieces.iter().filter(|piece| piece.inline);
+    let inline_bytes: u64 = inline.clone().map(|piece| piece.length).sum();
+    let inline = inline.flat_map(of).map(|(_, _, batch)| batch.bytes.as_slice());
+    format::encode_commit(entry, salt, sequence, position, &pieces, inline);
+    entry.len() - format::TRAILER_BYTES - inline_bytes as usize
+}
+
+/// Copies the inline pieces, whose bytes `inline` begins with, to their segments without a sync.
+pub(crate) fn write_inline(plan: &Plan, inline: &[u8], files: &OpenFiles, dirty: &mut Dirty) -> Result<()> {
+    let mut rest = inline;
+    for piece in plan.pieces.iter().filter(|piece| piece.inline) {
+        let Some((bytes, after)) = rest.split_at_checked(piece.length as usize) else { break };
+        rest = after;
+        open(piece, files)?.write_all_at(bytes, piece.file_position)?;
+        if piece.creates {
+            dirty.dirs.push(piece.partition().dir.clone());
+        }
+        if !piece.segment.set_dirty(true) {
+            dirty.segments.push(piece.segment.clone());
+        }
+    }
+    Ok(())
+}

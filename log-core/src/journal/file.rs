@@ -1,0 +1,137 @@
+//! Appends entries to a journal file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::format::{self, Checkpoint};
+use crate::durable_file::{self, DurableFile};
+use crate::error::Result;
+
+const COPY_BYTES: usize = 1 << 20;
+const SUFFIX: &str = ".journal";
+/// A file that is still being written under this name is not part of the journal.
+const NEW_SUFFIX: &str = ".journal.new";
+
+/// The journal file that takes entries. `len` is where the next one goes: all before it is durable.
+#[derive(Debug)]
+pub(crate) struct JournalFile {
+    pub(crate) number: u64,
+    pub(crate) salt: u64,
+    file: Arc<DurableFile>,
+    len: u64,
+}
+
+impl JournalFile {
+    /// Goes on with a file that was read back up to `len`; anything behind was not committed.
+    pub(crate) fn resume(dir: &Path, number: u64, salt: u64, len: u64) -> Result<Self> {
+        let path = dir.join(file_name(number));
+        let file = DurableFile::open(&path, durable_file::Access::ReadWrite)?;
+        if file.len()? != len {
+            file.set_len(len)?;
+            file.sync_data()?;
+        }
+        Ok(Self { number, salt, file: Arc::new(file), len })
+    }
+
+    /// Writes a new file that begins with `checkpoint`, and makes it the journal. Whatever the checkpoint says must be
+    /// durable. The file it replaces is left to the caller, see [`Self::remove`].
+    pub(crate) fn start(dir: &Path, number: u64, checkpoint: &Checkpoint) -> Result<Self> {
+        let salt = Uuid::new_v4().as_u64_pair().0;
+        NewJournal::begin(dir, number, salt, checkpoint)?.finish()
+    }
+
+    /// Appends an entry and makes it durable. After an error nothing is known about it.
+    pub(crate) fn append(&mut self, entry: &[u8]) -> Result<()> {
+        self.file.write_all_at(entry, self.len)?;
+        self.file.sync_data()?;
+        self.len += entry.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// For copying entries to the file that replaces this one.
+    pub(crate) fn reader(&self) -> Arc<DurableFile> {
+        self.file.clone()
+    }
+
+    /// Removes a journal file that a later one replaced. Should the removal not survive, it happens again at recovery.
+    pub(crate) fn remove(dir: &Path, number: u64) -> Result<()> {
+        durable_file::remove_file(&dir.join(file_name(number)))
+    }
+}
+
+/// A journal file in the making, under a name that recovery ignores.
+#[derive(Debug)]
+pub(crate) struct NewJournal {
+    dir: PathBuf,
+    number: u64,
+    salt: u64,
+    file: DurableFile,
+    len: u64,
+}
+
+impl NewJournal {
+    /// Entries can be copied to it from a file with the same `salt`.
+    pub(crate) fn begin(dir: &Path, number: u64, salt: u64, checkpoint: &Checkpoint) -> Result<Self> {
+        let mut bytes = format::encode_file_header(salt);
+        let mut entry = Vec::new();
+        format::encode_checkpoint(&mut entry, salt, checkpoint);
+        bytes.append(&mut entry);
+        let file = DurableFile::create(&new_path(dir, number))?;
+        file.write_all_at(&bytes, 0)?;
+        Ok(Self { dir: dir.to_owned(), number, salt, file, len: bytes.len() as u64 })
+    }
+
+    /// Copies entries from another journal file, between two positions of it.
+    pub(crate) fn copy(&mut self, from: &DurableFile, start: u64, end: u64) -> Result<()> {
+        let mut buffer = vec![0; COPY_BYTES.min((end - start) as usize)];
+        let mut at = start;
+        while at < end {
+            let want = buffer.len().min((end - at) as usize);
+            let read = from.read_at(&mut buffer[..want], at)?;
+            if read < want {
+                return Err(from.ended_early());
+            }
+            self.file.write_all_at(&buffer[..want], self.len)?;
+            at += want as u64;
+            self.len += want as u64;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Makes it the journal, durably.
+    pub(crate) fn finish(self) -> Result<JournalFile> {
+        self.file.sync_data()?;
+        let path = self.dir.join(file_name(self.number));
+        durable_file::rename(&new_path(&self.dir, self.number), &path)?;
+        durable_file::sync_dir(&self.dir)?;
+        let file = Arc::new(self.file.renamed(&path));
+        Ok(JournalFile { number: self.number, salt: self.salt, file, len: self.len })
+    }
+}
+
+fn new_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}{NEW_SUFFIX}"))
+}
+
+pub(super) fn file_name(number: u64) -> String {
+    format!("{number:020}{SUFFIX}")
+}
+
+pub(super) fn parse_file_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(NEW_SUFFIX)
+}

@@ -1,0 +1,545 @@
+//! The bytes of a journal file. All numbers are little-endian.
+//!
+//! ```text
+//! file    = header entry* zero*              <number, 20 digits>.journal
+//! header  =  0  magic          "MSJL"
+//!            4  version        u8   1
+//!            5  zero           3 bytes
+//!            8  salt           u64  random; begins every salted CRC, so that no byte from another file fits
+//!           16  CRC-32C        u32  salted, of bytes 0 to 16
+//! entry   =  0  magic          "MSJe"
+//!            4  version        u8   1
+//!            5  kind           u8   1 checkpoint, 2 commit, 3 topic deleted
+//!            6  zero           u16
+//!            8  total bytes    u64  of the entry, trailer included
+//!           16  sequence       u64  of this commit; of the last commit before any other kind
+//!           24  head bytes     u32
+//!           28  head CRC-32C   u32  salted, of the head
+//!           32  CRC-32C        u32  salted, of bytes 0 to 32
+//!           36  head, inline bytes, trailer
+//! trailer =  0  total bytes    u64  again: finds an entry whose first bytes are damaged
+//!            8  sequence       u32  low half
+//!           12  magic          "eJSM"
+//!
+//! head of a commit
+//!     time u64 (ms since 1970), position length u32, position, piece count u32, piece*
+//! piece   =  0  topic id       16 bytes
+//!           16  partition      u32
+//!           20  flags          u8   bit 0: its bytes stand in this entry
+//!           21  zero           3 bytes
+//!           24  segment        u64  base offset of the segment file
+//!           32  file position  u64  where in it; 0 begins a new segment
+//!           40  base offset    u64  of the first record
+//!           48  next offset    u64  after the last record
+//!           56  length         u64  in bytes
+//!           64  CRC-32C        u32  of the bytes
+//! The inline bytes are those of the pieces with bit 0, in the same order.
+//!
+//! head of a checkpoint: everything that was committed up to `sequence`, whose bytes are synced
+//!     time u64, position present u8, position length u32, position, topic count u32, topic*
+//! topic   = id 16 bytes, partition count u32, partition*     only partitions that ever had records
+//! partition = number u32, start offset u64, next offset u64, segment count u32, segment*
+//! segment = base offset u64, length u64, flags u8
+//!           bit 0: `<segment>.log.swap`, if there, is to be renamed over the segment
+//!           bit 1: compacted, so its offsets may have gaps
+//!
+//! head of a deleted topic: its id, 16 bytes
+//! ```
+//!
+//! A reader refuses versions, kinds and flags that it does not know: a newer build wrote them.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use uuid::Uuid;
+
+use crate::partition::{Offset, PartitionId};
+
+pub(crate) const FILE_MAGIC: [u8; 4] = *b"MSJL";
+pub(crate) const ENTRY_MAGIC: [u8; 4] = *b"MSJe";
+pub(crate) const TRAILER_MAGIC: [u8; 4] = *b"eJSM";
+pub(crate) const VERSION: u8 = 1;
+pub(crate) const FILE_HEADER_BYTES: usize = 20;
+pub(crate) const ENTRY_HEADER_BYTES: usize = 36;
+pub(crate) const TRAILER_BYTES: usize = 16;
+const PIECE_BYTES: usize = 68;
+
+const KIND_CHECKPOINT: u8 = 1;
+const KIND_COMMIT: u8 = 2;
+const KIND_TOPIC_DELETED: u8 = 3;
+const PIECE_INLINE: u8 = 1;
+const SEGMENT_SWAP: u8 = 1;
+
+/// Bytes of one partition in one segment, written by one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) topic: Uuid,
+    pub(crate) partition: PartitionId,
+    pub(crate) inline: bool,
+    pub(crate) segment: Offset,
+    pub(crate) file_position: u64,
+    pub(crate) base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) length: u64,
+    pub(crate) crc: u32,
+}
+
+/// A segment as of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentImage {
+    pub(crate) base_offset: Offset,
+    pub(crate) length: u64,
+    /// Its content may still be in the `.swap` file.
+    pub(crate) swap: bool,
+}
+
+/// A partition as of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartitionImage {
+    pub(crate) start_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) segments: Vec<SegmentImage>,
+}
+
+/// A checkpoint's content: partitions grouped by topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) sequence: u64,
+    pub(crate) position: Option<Bytes>,
+    pub(crate) topics: Vec<(Uuid, Vec<(PartitionId, PartitionImage)>)>,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Checkpoint(Checkpoint),
+    Commit(Commit),
+    TopicDeleted { sequence: u64, topic: Uuid },
+}
+
+/// A commit as read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) sequence: u64,
+    pub(crate) position: Bytes,
+    pub(crate) pieces: Vec<Piece>,
+    /// For each piece its bytes, where they stand in the entry and their checksum is right.
+    pub(crate) inline: Vec<Option<Bytes>>,
+}
+
+/// Why bytes are not an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// The header is not one, so nothing else is known.
+    Header(&'static str),
+    /// The file ends before the entry does.
+    Cut,
+    /// The header is right, what follows is not. The entry's total bytes.
+    Content(&'static str, u64),
+    /// A version, kind or flag of a newer build.
+    Newer(u32),
+}
+
+/// CRC-32C over the file's salt and then `bytes`.
+pub(crate) fn salted_crc(salt: u64, bytes: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&salt.to_le_bytes());
+    digest.update(bytes);
+    digest.finalize() as u32
+}
+
+pub(crate) fn encode_file_header(salt: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FILE_HEADER_BYTES);
+    bytes.extend_from_slice(&FILE_MAGIC);
+    bytes.extend_from_slice(&[VERSION, 0, 0, 0]);
+    bytes.put_u64_le(salt);
+    let crc = salted_crc(salt, &bytes);
+    bytes.put_u32_le(crc);
+    bytes
+}
+
+/// The salt of a journal file.
+pub(crate) fn decode_file_header(bytes: &[u8]) -> Result<u64, Malformed> {
+    let header = bytes.get(..FILE_HEADER_BYTES).ok_or(Malformed::Header("the file is shorter than its header"))?;
+    if header[..4] != FILE_MAGIC {
+        return Err(Malformed::Header("it does not begin as a journal file does"));
+    }
+    let mut rest = &header[8..];
+    let salt = rest.get_u64_le();
+    if rest.get_u32_le() != salted_crc(salt, &header[..16]) {
+        return Err(Malformed::Header("the file header's checksum is wrong"));
+    }
+    if header[4] != VERSION {
+        return Err(Malformed::Newer(header[4].into()));
+    }
+    Ok(salt)
+}
+
+/// Starts an entry in `buffer`, which is emptied; the head is to follow.
+fn begin(buffer: &mut Vec<u8>, kind: u8, sequence: u64) {
+    buffer.clear();
+    buffer.extend_from_slice(&ENTRY_MAGIC);
+    buffer.extend_from_slice(&[VERSION, kind, 0, 0]);
+    buffer.put_u64_le(0);
+    buffer.put_u64_le(sequence);
+    buffer.resize(ENTRY_HEADER_BYTES, 0);
+}
+
+/// Ends an entry whose head and `inline_bytes` more are in `buffer`.
+fn finish(buffer: &mut Vec<u8>, salt: u64, sequence: u64, inline_bytes: usize) {
+    let total = (buffer.len() + TRAILER_BYTES) as u64;
+    let head_end = buffer.len() - inline_bytes;
+    let head_crc = salted_crc(salt, &buffer[ENTRY_HEADER_BYTES..head_end]);
+    buffer[8..16].copy_from_slice(&total.to_le_bytes());
+    buffer[24..28].copy_from_slice(&((head_end - ENTRY_HEADER_BYTES) as u32).to_le_bytes());
+    buffer[28..32].copy_from_slice(&head_crc.to_le_bytes());
+    let crc = salted_crc(salt, &buffer[..32]);
+    buffer[32..36].copy_from_slice(&crc.to_le_bytes());
+    buffer.put_u64_le(total);
+    buffer.put_u32_le(sequence as u32);
+    buffer.extend_from_slice(&TRAILER_MAGIC);
+}
+
+/// Writes a commit entry into `buffer`. `inline` are the bytes of the inline pieces, in their order.
+pub(crate) fn encode_commit<'a>(
+    buffer: &mut Vec<u8>,
+    salt: u64,
+    sequence: u64,
+    position: &[u8],
+    pieces: &[Piece],
+    inline: impl Iterator<Item = &'a [u8]>,
+) {
+    begin(buffer, KIND_COMMIT, sequence);
+    buffer.put_u64_le(crate::clock::now_ms() as u64);
+    buffer.put_u32_le(position.len() as u32);
+    buffer.extend_from_slice(position);
+    buffer.put_u32_le(pieces.len() as u32);
+    buffer.reserve(pieces.len() * PIECE_BYTES);
+    for piece in pieces {
+        buffer.extend_from_slice(piece.topic.as_bytes());
+        buffer.put_u32_le(piece.partition as u32);
+        buffer.put_u8(if piece.inline { PIECE_INLINE } else { 0 });
+        buffer.put_bytes(0, 3);
+        buffer.put_u64_le(piece.segment as u64);
+        buffer.put_u64_le(piece.file_position);
+        buffer.put_u64_le(piece.base_offset as u64);
+        buffer.put_u64_le(piece.next_offset as u64);
+        buffer.put_u64_le(piece.length);
+        buffer.put_u32_le(piece.crc);
+    }
+    let head_end = buffer.len();
+    for bytes in inline {
+        buffer.extend_from_slice(bytes);
+    }
+    let inline_bytes = buffer.len() - head_end;
+    finish(buffer, salt, sequence, inline_bytes);
+}
+
+pub(crate) fn encode_topic_deleted(buffer: &mut Vec<u8>, salt: u64, sequence: u64, topic: Uuid) {
+    begin(buffer, KIND_TOPIC_DELETED, sequence);
+    buffer.extend_from_slice(topic.as_bytes());
+    finish(buffer, salt, sequence, 0);
+}
+
+pub(crate) fn encode_checkpoint(buffer: &mut Vec<u8>, salt: u64, checkpoint: &Checkpoint) {
+    begin(buffer, KIND_CHECKPOINT, checkpoint.sequence);
+    buffer.put_u64_le(crate::clock::now_ms() as u64);
+    let position = checkpoint.position.as_deref();
+    buffer.put_u8(position.is_some().into());
+    let position = position.unwrap_or_default();
+    buffer.put_u32_le(position.len() as u32);
+    buffer.extend_from_slice(position);
+    buffer.put_u32_le(checkpoint.topics.len() as u32);
+    for (topic, partitions) in &checkpoint.topics {
+        buffer.extend_from_slice(topic.as_bytes());
+        buffer.put_u32_le(partitions.len() as u32);
+        for (number, partition) in partitions {
+            buffer.put_u32_le(*number as u32);
+            buffer.put_u64_le(partition.start_offset as u64);
+            buffer.put_u64_le(partition.next_offset as u64);
+            buffer.put_u32_le(partition.segments.len() as u32);
+            for segment in &partition.segments {
+                buffer.put_u64_le(segment.base_offset as u64);
+                buffer.put_u64_le(segment.length);
+                buffer.put_u8(if segment.swap { SEGMENT_SWAP } else { 0 });
+            }
+        }
+    }
+    finish(buffer, salt, checkpoint.sequence, 0);
+}
+
+/// Reads the entry at the start of `bytes`, which end where the file does; with it, its total bytes.
+pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), Malformed> {
+    let header = bytes.get(..ENTRY_HEADER_BYTES).ok_or(Malformed::Cut)?;
+    if header[..4] != ENTRY_MAGIC {
+        return Err(Malformed::Header("no entry begins there"));
+    }
+    let mut fields = &header[8..];
+    let total = fields.get_u64_le();
+    let sequence = fields.get_u64_le();
+    let head_bytes = fields.get_u32_le() as usize;
+    let head_crc = fields.get_u32_le();
+    if fields.get_u32_le() != salted_crc(salt, &header[..32]) {
+        return Err(Malformed::Header("the entry header's checksum is wrong"));
+    }
+    if header[4] != VERSION || header[6..8] != [0, 0] {
+        return Err(Malformed::Newer(header[4].into()));
+    }
+    let content = |problem| Malformed::Content(problem, total);
+    let size = usize::try_from(total).map_err(|_| Malformed::Cut)?;
+    if bytes.len() < size {
+        return Err(Malformed::Cut);
+    }
+    let overhead = ENTRY_HEADER_BYTES + TRAILER_BYTES;
+    if head_bytes.checked_add(overhead).is_none_or(|least| least > size) {
+        return Err(content("its head is longer than the entry"));
+    }
+    let head = bytes.slice(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + head_bytes);
+    if salted_crc(salt, &head) != head_crc {
+        return Err(content("its head's checksum is wrong"));
+    }
+    let inline = bytes.slice(ENTRY_HEADER_BYTES + head_bytes..size - TRAILER_BYTES);
+    let entry = match header[5] {
+        KIND_CHECKPOINT => decode_checkpoint(head, sequence).map(Entry::Checkpoint),
+        KIND_COMMIT => decode_commit(head, sequence, inline).map(Entry::Commit),
+        KIND_TOPIC_DELETED => {
+            let topic = head.first_chunk().map(|id| Uuid::from_bytes(*id));
+            topic.map(|topic| Entry::TopicDeleted { sequence, topic }).ok_or(Unread::Short)
+        }
+        _ => Err(Unread::Newer),
+    };
+    match entry {
+        Ok(entry) => Ok((entry, size)),
+        Err(Unread::Short) => Err(content("its head does not hold what it says")),
+        Err(Unread::Newer) => Err(Malformed::Newer(u32::from(VERSION) + 1)),
+    }
+}
+
+/// Why a head whose checksum is right could not be read.
+enum Unread {
+    Short,
+    Newer,
+}
+
+impl From<bytes::TryGetError> for Unread {
+    fn from(_: bytes::TryGetError) -> Self {
+        Self::Short
+    }
+}
+
+fn decode_commit(mut head: Bytes, sequence: u64, mut inline_bytes: Bytes) -> Result<Commit, Unread> {
+    let _time = head.try_get_u64_le()?;
+    let position = take(&mut head)?;
+    let count = head.try_get_u32_le()? as usize;
+    if count.checked_mul(PIECE_BYTES) != Some(head.len()) {
+        return Err(Unread::Short);
+    }
+    let mut pieces = Vec::with_capacity(count);
+    let mut inline = Vec::with_capacity(count);
+    for _ in 0..count {
+        let topic = take_uuid(&mut head)?;
+        let partition = take_partition(&mut head)?;
+        let flags = head.try_get_u32_le()?;
+        if flags & !u32::from(PIECE_INLINE) != 0 {
+            return Err(Unread::Newer);
+        }
+        let piece = Piece {
+            topic,
+            partition,
+            inline: flags & u32::from(PIECE_INLINE) != 0,
+            segment: take_offset(&mut head)?,
+            file_position: head.try_get_u64_le()?,
+            base_offset: take_offset(&mut head)?,
+            next_offset: take_offset(&mut head)?,
+            length: head.try_get_u64_le()?,
+            crc: head.try_get_u32_le()?,
+        };
+        inline.push(if piece.inline { take_inline(&mut inline_bytes, &piece)? } else { None });
+        pieces.push(piece);
+    }
+    if !inline_bytes.is_empty() {
+        return Err(Unread::Short);
+    }
+    Ok(Commit { sequence, position, pieces, inline })
+}
+
+fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unread> {
+    let _time = head.try_get_u64_le()?;
+    let present = head.try_get_u8()?;
+    let position = take(&mut head)?;
+    let topic_count = head.try_get_u32_le()?;
+    let mut topics = Vec::new();
+    for _ in 0..topic_count {
+        let topic = take_uuid(&mut head)?;
+        let partition_count = head.try_get_u32_le()?;
+        let mut partitions = Vec::new();
+        for _ in 0..partition_count {
+            let number = take_partition(&mut head)?;
+            let mut image = PartitionImage {
+                start_offset: take_offset(&mut head)?,
+                next_offset: take_offset(&mut head)?,
+                segments: Vec::new(),
+            };
+            for _ in 0..head.try_get_u32_le()? {
+                let base_offset = take_offset(&mut head)?;
+                let length = head.try_get_u64_le()?;
+                let flags = head.try_get_u8()?;
+                if flags & !SEGMENT_SWAP != 0 {
+                    return Err(Unread::Newer);
+                }
+                image.segments.push(SegmentImage { base_offset, length, swap: flags & SEGMENT_SWAP != 0 });
+            }
+            partitions.push((number, image));
+        }
+        topics.push((topic, partitions));
+    }
+    if !head.is_empty() {
+        return Err(Unread::Short);
+    }
+    Ok(Checkpoint { sequence, position: (present != 0).then_some(position), topics })
+}
+
+/// Takes a length (u32) and that many bytes.
+fn take(head: &mut Bytes) -> Result<Bytes, Unread> {
+    let length = head.try_get_u32_le()? as usize;
+    if length > head.len() {
+        return Err(Unread::Short);
+    }
+    // Copied, because a position outlives the journal's bytes in memory.
+    Ok(Bytes::copy_from_slice(&head.split_to(length)))
+}
+
+/// Takes a piece's bytes; the inner `None` when their checksum is wrong.
+fn take_inline(inline: &mut Bytes, piece: &Piece) -> Result<Option<Bytes>, Unread> {
+    let length = usize::try_from(piece.length).map_err(|_| Unread::Short)?;
+    if length > inline.len() {
+        return Err(Unread::Short);
+    }
+    let bytes = inline.split_to(length);
+    Ok((crc_fast::crc32_iscsi(&bytes) == piece.crc).then_some(bytes))
+}
+
+fn take_uuid(head: &mut Bytes) -> Result<Uuid, Unread> {
+    let mut id = [0; 16];
+    head.try_copy_to_slice(&mut id)?;
+    Ok(Uuid::from_bytes(id))
+}
+
+fn take_offset(head: &mut Bytes) -> Result<Offset, Unread> {
+    Offset::try_from(head.try_get_u64_le()?).map_err(|_| Unread::Short)
+}
+
+fn take_partition(head: &mut Bytes) -> Result<PartitionId, Unread> {
+    PartitionId::try_from(head.try_get_u32_le()?).map_err(|_| Unread::Short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn commit() -> (Commit, Vec<u8>) {
+        let inline = [Bytes::from_static(b"first bytes"), Bytes::from_static(b"second")];
+        let piece = |partition, inline: Option<&Bytes>| Piece {
+            topic: Uuid::from_u128(7),
+            partition,
+            inline: inline.is_some(),
+            segment: 100,
+            file_position: 4096,
+            base_offset: 110,
+            next_offset: 120,
+            length: inline.map_or(1 << 20, |bytes| bytes.len() as u64),
+            crc: inline.map_or(9, |bytes| crc_fast::crc32_iscsi(bytes)),
+        };
+        let commit = Commit {
+            sequence: 3,
+            position: Bytes::from_static(b"position"),
+            pieces: vec![piece(0, Some(&inline[0])), piece(1, None), piece(2, Some(&inline[1]))],
+            inline: vec![Some(inline[0].clone()), None, Some(inline[1].clone())],
+        };
+        let mut bytes = Vec::new();
+        let pieces = commit.inline.iter().flatten().map(|bytes| bytes.as_ref());
+        encode_commit(&mut bytes, 42, 3, b"position", &commit.pieces, pieces);
+        (commit, bytes)
+    }
+
+    fn checkpoint() -> (Checkpoint, Vec<u8>) {
+        let segments =
+            vec![SegmentImage { base_offset: 5, length: 100, swap: false }, SegmentImage { base_offset: 9, length: 7, swap: true }];
+        let image = PartitionImage { start_offset: 6, next_offset: 12, segments };
+        let topics = vec![(Uuid::from_u128(1), vec![(0, image), (3, PartitionImage::default())])];
+        let checkpoint = Checkpoint { sequence: 8, position: Some(Bytes::from_static(b"p")), topics };
+        let mut bytes = Vec::new();
+        encode_checkpoint(&mut bytes, 42, &checkpoint);
+        (checkpoint, bytes)
+    }
+
+    #[test]
+    fn round_trip() {
+        let (commit, bytes) = commit();
+        let len = bytes.len();
+        assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Commit(commit), len)));
+        let (checkpoint, bytes) = checkpoint();
+        let len = bytes.len();
+        assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Checkpoint(checkpoint), len)));
+        let mut bytes = Vec::new();
+        encode_topic_deleted(&mut bytes, 42, 8, Uuid::from_u128(1));
+        let expected = Entry::TopicDeleted { sequence: 8, topic: Uuid::from_u128(1) };
+        assert_eq!(decode_entry(&Bytes::from(bytes.clone()), 42), Ok((expected, bytes.len())));
+        // The same bytes in another file are no entry.
+        assert!(matches!(decode_entry(&Bytes::from(bytes), 43), Err(Malformed::Header(_))));
+        assert_eq!(decode_file_header(&encode_file_header(42)), Ok(42));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_found() {
+        for bytes in [commit().1, checkpoint().1] {
+            for len in 0..bytes.len() {
+                let cut = decode_entry(&Bytes::copy_from_slice(&bytes[..len]), 42);
+                assert_eq!(cut, Err(Malformed::Cut), "{len} bytes");
+            }
+            let whole = decode_entry(&Bytes::from(bytes.clone()), 42).unwrap();
+            let trailer = (bytes.len() - TRAILER_BYTES) * 8;
+            for bit in 0..bytes.len() * 8 {
+                let mut changed = bytes.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                match decode_entry(&Bytes::from(changed), 42) {
+                    Err(_) => {}
+                    Ok(same) if bit >= trailer => assert_eq!(same, whole),
+                    Ok((Entry::Commit(commit), _)) => {
+                        let lost = commit.inline.iter().zip(&commit.pieces);
+                        assert!(lost.filter(|(bytes, piece)| bytes.is_none() && piece.inline).count() == 1);
+                    }
+                    Ok(_) => panic!("bit {bit} went unnoticed"),
+                }
+            }
+        }
+        let header = encode_file_header(42);
+        for bit in 0..header.len() * 8 {
+            let mut changed = header.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_file_header(&changed).is_err(), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode_entry(&Bytes::from(bytes.clone()), 42).is_err());
+            prop_assert!(decode_file_header(&bytes).is_err());
+        }
+
+        /// Wrong contents under right checksums.
+        #[test]
+        fn wrong_contents_never_panic(
+            kind in 0u8..6,
+            head in prop::collection::vec(any::<u8>(), 0..300),
+            inline in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut bytes = Vec::new();
+            begin(&mut bytes, kind, 1);
+            bytes.extend_from_slice(&head);
+            bytes.extend_from_slice(&inline);
+            finish(&mut bytes, 42, 1, inline.len());
+            let _ = decode_entry(&Bytes::from(bytes), 42);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Reads a journal's directory back, and tells a torn end from damage.
+//!
+//! An entry is written and synced before the next one is begun. So an entry that cannot be read is the torn remains
+//! of a commit that nobody was told of *only* if it is the last and looks torn: the file ends within it, its trailer
+//! is not there, or blocks of it are zero because they never reached the disk. Anything else was committed and has
+//! changed since: an error.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf as _, Bytes};
+
+use super::file;
+use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC};
+use crate::durable_file;
+use crate::error::{ADVICE_DAMAGE, LogError, Result};
+
+/// The smallest unit that a disk writes wholly or not at all.
+const BLOCK_BYTES: u64 = 512;
+
+/// A journal as read back.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The last checkpoint.
+    pub(crate) checkpoint: Checkpoint,
+    /// What came after it, with the position of each entry in its file.
+    pub(crate) entries: Vec<(u64, Entry)>,
+    /// The file that holds the checkpoint and the entries.
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    pub(crate) salt: u64,
+    /// Where the last whole entry ends.
+    pub(crate) valid_bytes: u64,
+    /// Bytes of a torn entry behind it.
+    pub(crate) torn_bytes: u64,
+    /// Blocks of the last entry never reached the disk: if bytes of its pieces are missing, it is torn.
+    pub(crate) last_is_partial: bool,
+    /// Files that this one replaced, and unfinished ones.
+    pub(crate) obsolete: Vec<PathBuf>,
+}
+
+/// Reads the newest journal file in `dir`; nothing when there is none.
+pub(crate) fn load(dir: &Path) -> Result<Option<Loaded>> {
+    let mut newest = None;
+    let mut obsolete = Vec::new();
+    for name in durable_file::list_dir(dir)? {
+        if file::is_unfinished(&name) {
+            obsolete.push(dir.join(&name));
+        } else if let Some(number) = file::parse_file_name(&name)
+            && let Some(older) = newest.replace(number)
+        {
+            // Names are sorted, so the one before is the older one.
+            obsolete.push(dir.join(file::file_name(older)));
+        }
+    }
+    let Some(number) = newest else { return Ok(None) };
+    let path = dir.join(file::file_name(number));
+    let bytes = Bytes::from(durable_file::read_file(&path)?);
+    let mut loaded = read_journal(&path, &bytes)?;
+    loaded.number = number;
+    loaded.obsolete = obsolete;
+    Ok(Some(loaded))
+}
+
+fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
+    let reader = Reader { path, bytes };
+    let salt = format::decode_file_header(bytes).map_err(|error| reader.error(0, error))?;
+    let mut at = FILE_HEADER_BYTES as u64;
+    // The file got its name after its first entry was synced, so that one cannot be torn.
+    let checkpoint = match reader.entry(at, salt).map_err(|error| reader.error(at, error))? {
+        (Entry::Checkpoint(checkpoint), size) => {
+            at += size;
+            checkpoint
+        }
+        _ => return Err(reader.damaged(at, "it does not begin with a checkpoint".to_owned())),
+    };
+    let mut entries = Vec::new();
+    let mut torn_bytes = 0;
+    while at < bytes.len() as u64 {
+        match reader.entry(at, salt) {
+            Ok((entry, size)) => {
+                entries.push((at, entry));
+                at += size;
+            }
+            Err(error) => {
+                torn_bytes = reader.torn_bytes(at, error, salt)?;
+                break;
+            }
+        }
+    }
+    let last_is_partial = entries.last().is_some_and(|(start, _)| looks_torn(bytes, *start, at));
+    Ok(Loaded {
+        last_is_partial,
+        checkpoint,
+        entries,
+        path: path.to_owned(),
+        number: 0,
+        salt,
+        valid_bytes: at,
+        torn_bytes,
+        obsolete: Vec::new(),
+    })
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    bytes: &'a Bytes,
+}
+
+impl Reader<'_> {
+    fn entry(&self, at: u64, salt: u64) -> std::result::Result<(Entry, u64), Malformed> {
+        let (entry, size) = format::decode_entry(&self.bytes.slice(at as usize..), salt)?;
+        Ok((entry, size as u64))
+    }
+
+    /// Decides what the bytes from `at` on are: torn (how many), or damage.
+    fn torn_bytes(&self, at: u64, error: Malformed, salt: u64) -> Result<u64> {
+        let rest = self.bytes.slice(at as usize..);
+        let torn = match &error {
+            Malformed::Newer(_) => false,
+            Malformed::Header(_) | Malformed::Cut if rest.iter().all(|byte| *byte == 0) => true,
+            // An entry cut off by the end of the file is the last one by itself.
+            Malformed::Cut => true,
+            Malformed::Header(_) => !has_trailer_of(&rest) && !self.entry_follows(at, salt),
+            Malformed::Content(_, total) => !self.entry_follows(at, salt) && looks_torn(self.bytes, at, at.saturating_add(*total)),
+        };
+        if torn { Ok(rest.len() as u64) } else { Err(self.error(at, error)) }
+    }
+
+    /// True when a whole entry begins anywhere behind `at`.
+    fn entry_follows(&self, at: u64, salt: u64) -> bool {
+        let rest = self.bytes.slice(at as usize..);
+        let candidates = rest.windows(format::ENTRY_MAGIC.len()).enumerate().skip(1);
+        candidates
+            .filter(|(_, window)| *window == format::ENTRY_MAGIC)
+            .any(|(offset, _)| format::decode_entry(&rest.slice(offset..), salt).is_ok())
+    }
+
+    fn error(&self, at: u64, error: Malformed) -> LogError {
+        match error {
+            Malformed::Header(problem) | Malformed::Content(problem, _) => self.damaged(at, problem.to_owned()),
+            Malformed::Cut => self.damaged(at, "the file ends within its first entry".to_owned()),
+            Malformed::Newer(found) => {
+                LogError::UnsupportedVersion { path: self.path.to_owned(), found, known: format::VERSION.into() }
+            }
+        }
+    }
+
+    fn damaged(&self, position: u64, problem: String) -> LogError {
+        LogError::Corrupt { path: self.path.to_owned(), position, problem, advice: ADVICE_DAMAGE }
+    }
+}
+
+/// True when a trailer says that a whole entry begins where `bytes` do: its header was right once.
+fn has_trailer_of(bytes: &[u8]) -> bool {
+    let windows = bytes.windows(TRAILER_BYTES).enumerate();
+    let mut trailers = windows.filter(|(_, window)| window.ends_with(&TRAILER_MAGIC));
+    trailers.any(|(start, mut window)| window.get_u64_le() == (start + TRAILER_BYTES) as u64)
+}
+
+/// True when the entry from `start` to `end` looks as if parts of it never reached the disk: its trailer is not there,
+/// or a block of it is all zero.
+fn looks_torn(file: &[u8], start: u64, end: u64) -> bool {
+    let Some(entry) = file.get(start as usize..end as usize) else { return true };
+    let trailer = entry.len().checked_sub(TRAILER_BYTES).and_then(|at| entry.get(at..));
+    let whole = trailer.is_some_and(|mut trailer| trailer.ends_with(&TRAILER_MAGIC) && trailer.get_u64_le() == end - start);
+    let first = start.next_multiple_of(BLOCK_BYTES);
+    let mut blocks = (first..end).step_by(BLOCK_BYTES as usize);
+    let zero = |block: u64| {
+        let bytes = file.get(block as usize..(block + BLOCK_BYTES) as usize);
+        bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+    };
+    !whole || blocks.any(zero)
+}

@@ -1,0 +1,236 @@
+//! The committed part of one partition, as readers see it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::batch::{BatchHeader, RecordBatch};
+use crate::error::{BatchError, LogError, Result};
+use crate::open_files::OpenFiles;
+use crate::segment::{BatchPlace, INDEX_INTERVAL_BYTES, Segment};
+
+/// A record's place in its partition. Offsets increase; there can be gaps.
+pub type Offset = i64;
+
+/// Which partition of a topic, from 0.
+pub type PartitionId = i32;
+
+/// What a reader at some offset has not read yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Offsets up to the committed end: the number of records where none were compacted away.
+    pub records: u64,
+    /// Bytes in segment files, counted from the batch that holds the reader's offset.
+    pub bytes: u64,
+    /// Time of the oldest record of that batch, in milliseconds since 1970; `None` when nothing is waiting.
+    pub oldest_timestamp_ms: Option<i64>,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) dir: PathBuf,
+    files: Arc<OpenFiles>,
+    state: RwLock<PartitionState>,
+}
+
+/// `start_offset <= end_offset`; `segments` are sorted by base offset, and each ends where the next begins. Only a
+/// commit moves `end_offset`, after the journal holds it durably: all that stands here is committed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PartitionState {
+    pub(crate) start_offset: Offset,
+    pub(crate) end_offset: Offset,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Committed bytes of the last segment, as of the same commit as `end_offset`.
+    pub(crate) last_segment_bytes: u64,
+}
+
+impl PartitionState {
+    pub(crate) fn new(start_offset: Offset, end_offset: Offset, segments: Vec<Arc<Segment>>) -> Self {
+        let last_segment_bytes = segments.last().map_or(0, |segment| segment.committed_bytes());
+        Self { start_offset, end_offset, segments, last_segment_bytes }
+    }
+
+    /// The segment at `index` ends before this offset and this byte.
+    fn segment_end(&self, index: usize) -> (Offset, u64) {
+        match (self.segments.get(index), self.segments.get(index + 1)) {
+            (Some(segment), Some(next)) => (next.base_offset(), segment.committed_bytes()),
+            _ => (self.end_offset, self.last_segment_bytes),
+        }
+    }
+
+    /// The segment that holds `offset`.
+    fn segment_of(&self, offset: Offset) -> usize {
+        self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
+    }
+}
+
+impl Partition {
+    pub(crate) fn new(dir: PathBuf, files: Arc<OpenFiles>) -> Self {
+        Self { dir, files, state: RwLock::default() }
+    }
+
+    pub(crate) fn start_offset(&self) -> Offset {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).start_offset
+    }
+
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).end_offset
+    }
+
+    pub(crate) fn state(&self) -> PartitionState {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the state: after recovery, or when a read-only log looks again.
+    pub(crate) fn set_state(&self, state: PartitionState) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The last segment and the end offset: where a commit goes on.
+    pub(crate) fn tail(&self) -> (Option<Arc<Segment>>, Offset) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.segments.last().cloned(), state.end_offset)
+    }
+
+    /// Makes what a commit appended visible.
+    pub(crate) fn publish(&self, segment: &Arc<Segment>, committed_bytes: u64, end_offset: Offset) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        segment.set_committed_bytes(committed_bytes);
+        if state.segments.last().is_none_or(|last| !Arc::ptr_eq(last, segment)) {
+            state.segments.push(segment.clone());
+        }
+        state.end_offset = end_offset;
+        state.last_segment_bytes = committed_bytes;
+    }
+
+    /// Moves the start up to `start_offset`, at most to the end, and takes out the segments wholly before it, except the
+    /// last. Their files are left to the caller.
+    pub(crate) fn trim(&self, start_offset: Offset) -> Vec<Arc<Segment>> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.start_offset = start_offset.clamp(state.start_offset, state.end_offset);
+        let kept = state.segment_of(state.start_offset);
+        state.segments.drain(..kept).collect()
+    }
+
+    /// Whole committed batches from the one that holds `from` on: at least one, then as many as fit `bytes_max`.
+    pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
+        match self.read_once(from, bytes_max) {
+            // A recovery (of the process that writes, for a read-only log) may have replaced the files meanwhile;
+            // damage is still there the second time.
+            Err(LogError::Corrupt { .. } | LogError::Io { .. }) => {
+                self.state().segments.iter().for_each(|segment| segment.reopen());
+                self.read_once(from, bytes_max)
+            }
+            result => result,
+        }
+    }
+
+    fn read_once(&self, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
+        let state = self.state();
+        let mut batches = Vec::new();
+        let mut offset = from;
+        let mut left = bytes_max as u64;
+        for (index, segment) in state.segments.iter().enumerate().skip(state.segment_of(from)) {
+            if offset >= state.end_offset {
+                break;
+            }
+            let (segment_end, committed) = state.segment_end(index);
+            let more = self.read_segment(segment, segment_end, committed, offset, &mut left, &mut batches)?;
+            if !more {
+                break;
+            }
+            offset = segment_end;
+        }
+        Ok(batches)
+    }
+
+    /// Reads from one segment; `true` when it was read to its end and there is room for more.
+    fn read_segment(
+        &self,
+        segment: &Arc<Segment>,
+        segment_end: Offset,
+        committed: u64,
+        from: Offset,
+        left: &mut u64,
+        batches: &mut Vec<RecordBatch>,
+    ) -> Result<bool> {
+        let file = segment.open(&self.files)?;
+        let mut place = segment.locate(from, &self.files)?;
+        let mut want = *left + INDEX_INTERVAL_BYTES;
+        while place.base_offset < segment_end {
+            let chunk_start = place.position;
+            let len = want.min(committed.saturating_sub(chunk_start)) as usize;
+            let mut buffer = vec![0; len];
+            let read = file.read_at(&mut buffer, chunk_start)?;
+            buffer.truncate(read);
+            let chunk = Bytes::from(buffer);
+            loop {
+                let at = (place.position - chunk_start) as usize;
+                let rest = chunk.get(at..).unwrap_or_default();
+                let header = match BatchHeader::parse(rest) {
+                    Ok(header) => header,
+                    Err(BatchError::Short { need, .. }) if read == len && place.position + need <= committed => {
+                        want = (*left).max(need);
+                        break;
+                    }
+                    Err(error) => return Err(segment.damaged(place.position, &error)),
+                };
+                segment.check_place(&header, place, committed)?;
+                if header.next_offset() > segment_end {
+                    let error = BatchError::BaseOffset { found: header.next_offset(), expected: segment_end };
+                    return Err(segment.damaged(place.position, &error));
+                }
+                let total = header.total_bytes as u64;
+                let wanted = header.next_offset() > from;
+                if wanted && total > *left && !batches.is_empty() {
+                    return Ok(false);
+                }
+                if rest.len() < header.total_bytes {
+                    if read < len {
+                        let error = BatchError::Short { need: total, have: rest.len() as u64 };
+                        return Err(segment.damaged(place.position, &error));
+                    }
+                    want = (*left).max(total);
+                    break;
+                }
+                if wanted {
+                    let bytes = chunk.slice(at..at + header.total_bytes);
+                    header.check_crc(&bytes).map_err(|error| segment.damaged(place.position, &error))?;
+                    batches.push(RecordBatch { header, bytes });
+                    *left = left.saturating_sub(total);
+                }
+                place = BatchPlace { base_offset: header.next_offset(), position: place.position + total };
+                if place.base_offset >= segment_end {
+                    break;
+                }
+            }
+        }
+        if place.position != committed {
+            let error = BatchError::BaseOffset { found: segment_end, expected: place.base_offset };
+            return Err(segment.damaged(place.position, &error));
+        }
+        Ok(*left > 0)
+    }
+
+    pub(crate) fn backlog(&self, from: Offset) -> Result<Backlog> {
+        let state = self.state();
+        let from = from.max(state.start_offset);
+        if from >= state.end_offset {
+            return Ok(Backlog::default());
+        }
+        let current = state.segment_of(from);
+        let mut bytes: u64 = state.segments.iter().skip(current).map(|segment| segment.committed_bytes()).sum();
+        let mut oldest_timestamp_ms = None;
+        if let Some(segment) = state.segments.get(current) {
+            let place = segment.locate(from, &self.files)?;
+            bytes = bytes.saturating_sub(place.position);
+            let mut header = [0; crate::batch::HEADER_BYTES];
+            segment.open(&self.files)?.read_at(&mut header, place.position)?;
+            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place.position, &error))?;
+            oldest_timestamp_ms = Some(header.base_timestamp_ms);
+        }
+        Ok(Backlog { records: (state.end_offset - from) as u64, bytes, oldest_timestamp_ms })
+    }
+}

@@ -1,0 +1,426 @@
+//! Commits: the one way that anything gets into the log.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::batch::EncodedBatch;
+use crate::checkpoint::{self, PendingCheckpoint};
+use crate::commit::{self, Plan};
+use crate::durable_file;
+use crate::error::{LogError, Result};
+use crate::journal::JournalFile;
+use crate::journal::format::{self, Checkpoint};
+use crate::log::{Core, LogOptions};
+use crate::open_files::OpenFiles;
+use crate::partition::{Offset, Partition, PartitionId};
+use crate::recovery::{self, Recovered};
+use crate::segment::Segment;
+use crate::topic::{Topic, TopicInner};
+
+/// With more segments to sync, closing a log leaves them to its journal: a recovery is quicker.
+const CLOSE_SEGMENTS_MAX: usize = 200;
+
+/// What one commit appends, all of it or nothing.
+#[derive(Debug, Default)]
+pub struct CommitSet {
+    /// The batches, any number a partition, in the order that their records shall have there. Topics must belong to the
+    /// pipeline.
+    pub batches: Vec<(Topic, PartitionId, EncodedBatch)>,
+    /// Where the source stands after these changes; it replaces the position of the last commit.
+    pub position: Bytes,
+}
+
+/// The position of the last commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPosition {
+    /// Number of the commit: 1 for a pipeline's first, without gaps.
+    pub sequence: u64,
+    /// What the commit gave.
+    pub position: Bytes,
+}
+
+/// One pipeline's journal, opened for writing. There is one at a time.
+#[derive(Debug)]
+pub struct PipelineLog {
+    pub(crate) core: Arc<Core>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) epoch: u64,
+}
+
+impl PipelineLog {
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.pipeline.name
+    }
+
+    /// The position of the last commit; nothing before the first one.
+    pub fn position(&self) -> Option<StoredPosition> {
+        self.pipeline.position()
+    }
+
+    /// The sequence that the next commit will have.
+    pub fn next_sequence(&self) -> u64 {
+        self.pipeline.lock().sequence + 1
+    }
+
+    /// Appends everything in `set` and stores its position: atomic, durable when it returns, and then visible to readers
+    /// at one instant. Returns the commit's sequence. A set without batches stores the position alone.
+    ///
+    /// Blocks on the disk: call it where that is allowed.
+    ///
+    /// # Errors
+    /// A topic or partition that does not fit leaves everything as it was. After a failed write or sync the outcome is
+    /// unknown and no commit is taken until the pipeline is opened again: its [`position`](Self::position) then tells
+    /// whether this one happened.
+    pub fn commit(&self, set: CommitSet) -> Result<u64> {
+        self.pipeline.commit(&self.core, Some(self.epoch), set)
+    }
+}
+
+impl Drop for PipelineLog {
+    fn drop(&mut self) {
+        let mut writer = self.pipeline.lock();
+        if writer.epoch == self.epoch {
+            writer.in_use = false;
+        }
+    }
+}
+
+/// One pipeline's journal, whether somebody writes to it or not.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    writer: Mutex<Writer>,
+}
+
+/// What has to be synced before a checkpoint can say that it is there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dirty {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Directories with new names in them.
+    pub(crate) dirs: Vec<PathBuf>,
+}
+
+/// Everything up to `sequence` is durable in the journal and, except for what is in `dirty`, in the segments.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    pub(crate) journal: Option<JournalFile>,
+    pub(crate) sequence: u64,
+    pub(crate) position: Option<Bytes>,
+    /// Why no commit is taken. Also set while one is being written, so that a panic in between is not forgotten.
+    poisoned: Option<String>,
+    in_use: bool,
+    epoch: u64,
+    dirty: Dirty,
+    /// Bytes that a recovery would have to read.
+    bytes_since_checkpoint: u64,
+    /// Writes a checkpoint while commits go on.
+    checkpointer: Option<JoinHandle<()>>,
+    /// Reused for each entry.
+    entry: Vec<u8>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(name: &str, dir: PathBuf) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), dir, writer: Mutex::default() })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`lock`](Self::lock), with no checkpoint going on.
+    fn lock_alone(&self) -> MutexGuard<'_, Writer> {
+        loop {
+            let mut writer = self.lock();
+            let Some(checkpointer) = writer.checkpointer.take() else { return writer };
+            drop(writer);
+            // Its outcome is in the writer; should it have panicked, the old journal file goes on.
+            let _ = checkpointer.join();
+        }
+    }
+
+    pub(crate) fn position(&self) -> Option<StoredPosition> {
+        let writer = self.lock();
+        let position = writer.position.clone()?;
+        Some(StoredPosition { sequence: writer.sequence, position })
+    }
+
+    /// Takes over what recovery found, or what a read-only log saw.
+    pub(crate) fn set_position(&self, sequence: u64, position: Option<Bytes>) {
+        let mut writer = self.lock();
+        writer.sequence = sequence;
+        writer.position = position;
+    }
+
+    pub(crate) fn set_recovered(&self, recovered: Recovered) {
+        self.lock().set_recovered(recovered);
+    }
+
+    /// Makes the journal ready for commits: creates it when there is none, recovers it after a failure.
+    pub(crate) fn open(self: &Arc<Self>, core: &Arc<Core>) -> Result<PipelineLog> {
+        let mut writer = self.lock_alone();
+        if writer.in_use && writer.poisoned.is_none() {
+            return Err(LogError::PipelineInUse(self.name.clone()));
+        }
+        self.make_ready(core, &mut writer)?;
+        writer.in_use = true;
+        writer.epoch += 1;
+        Ok(PipelineLog { core: core.clone(), pipeline: self.clone(), epoch: writer.epoch })
+    }
+
+    fn make_ready(&self, core: &Core, writer: &mut Writer) -> Result<()> {
+        if let Some(cause) = &writer.poisoned {
+            warn!(pipeline = self.name, cause, "recovering the log after a failure");
+            let topics = core.topics_of(&self.name);
+            let recovered = {
+                let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
+                recovery::recover_to_new_files(&self.dir, &topics, core.segment_bytes(&self.name))?
+            };
+            match recovered {
+                Some(recovered) => {
+                    core.forget_topics(&recovered.deleted);
+                    writer.set_recovered(recovered);
+                }
+                None => writer.journal = None,
+            }
+            writer.poisoned = None;
+            notify(&topics, &core.commits);
+        }
+        if writer.journal.is_none() {
+            durable_file::create_dir(&self.dir)?;
+            writer.journal = Some(JournalFile::start(&self.dir, 1, &Checkpoint::default())?);
+            core.sync_journals_dir()?;
+        }
+        Ok(())
+    }
+
+    /// Commits for the owner of `epoch`, or for the log itself when that is `None`.
+    pub(crate) fn commit(self: &Arc<Self>, core: &Arc<Core>, epoch: Option<u64>, set: CommitSet) -> Result<u64> {
+        let mut writer = self.lock();
+        // The log itself may have to recover; and nobody can outrun a checkpoint for ever.
+        if epoch.is_none() || writer.is_far_behind(&core.options) {
+            drop(writer);
+            writer = self.lock_alone();
+        }
+        core.check_open()?;
+        if epoch.is_some_and(|epoch| epoch != writer.epoch) {
+            let cause = "it was opened again elsewhere".to_owned();
+            return Err(LogError::Poisoned { pipeline: self.name.clone(), cause });
+        }
+        if epoch.is_none() {
+            self.make_ready(core, &mut writer)?;
+        }
+        writer.check_healthy(&self.name)?;
+        let CommitSet { mut batches, position } = set;
+        let plan = Plan::new(&self.name, &mut batches, core.segment_bytes(&self.name))?;
+
+        let result = writer.guarded(|writer| {
+            writer.write_commit(&plan, &batches, &position, &core.files)?;
+            publish(&plan, &batches, &core.publication);
+            Ok(())
+        });
+        if let Err(error) = result {
+            warn!(pipeline = self.name, error = %error, "commit failed; the log takes no more until it is opened again");
+            return Err(error);
+        }
+        writer.sequence += 1;
+        writer.position = Some(position);
+        let sequence = writer.sequence;
+        plan.notify(&core.commits);
+        if writer.needs_checkpoint(&core.options) && writer.checkpointer.is_none() {
+            self.start_checkpoint(core, &mut writer);
+        }
+        Ok(sequence)
+    }
+
+    fn start_checkpoint(self: &Arc<Self>, core: &Arc<Core>, writer: &mut Writer) {
+        let Some(pending) = writer.begin_checkpoint(self, core) else { return };
+        let dirty = pending.dirty.clone();
+        match checkpoint::spawn(self, core, pending) {
+            Ok(checkpointer) => writer.checkpointer = Some(checkpointer),
+            Err(error) => {
+                warn!(pipeline = self.name, error = %error, "cannot start the thread for a checkpoint; trying again after the next commit");
+                for segment in &dirty.segments {
+                    segment.set_dirty(true);
+                }
+                writer.dirty = dirty;
+            }
+        }
+    }
+
+    /// Ends a checkpoint that ran beside commits. `written` is the new journal file as far as it was written without the
+    /// lock. A failure stops the next commit; those before are durable all the same.
+    pub(crate) fn end_checkpoint(&self, written: Result<PendingCheckpoint>) {
+        let mut writer = self.lock();
+        writer.checkpointer = None;
+        if writer.poisoned.is_some() {
+            return;
+        }
+        if let Err(error) = writer.guarded(|writer| written?.finish(writer)) {
+            warn!(pipeline = self.name, error = %error, "checkpoint failed; the log takes no more commits until it is opened again");
+        }
+    }
+
+    /// Leaves nothing for a recovery to do, if that is quick. A poisoned journal is left to it.
+    pub(crate) fn close(&self, core: &Core) -> Result<()> {
+        let mut writer = self.lock_alone();
+        let many = writer.dirty.segments.len() > CLOSE_SEGMENTS_MAX;
+        if writer.poisoned.is_some() || writer.bytes_since_checkpoint == 0 || many {
+            return Ok(());
+        }
+        writer.guarded(|writer| writer.checkpoint(self, core))
+    }
+
+    /// Writes down that a topic is deleted, then removes it.
+    pub(crate) fn delete_topic(&self, core: &Core, topic: &TopicInner) -> Result<()> {
+        let mut writer = self.lock_alone();
+        writer.check_healthy(&self.name)?;
+        writer.dirty.segments.retain(|segment| !segment.path().starts_with(&topic.dir));
+        writer.dirty.dirs.retain(|dir| !dir.starts_with(&topic.dir));
+        writer.guarded(|writer| {
+            let sequence = writer.sequence;
+            if let Some(journal) = &mut writer.journal {
+                format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
+                journal.append(&writer.entry)?;
+                writer.bytes_since_checkpoint += writer.entry.len() as u64;
+            }
+            crate::topic::remove_dir(&topic.dir)
+        })?;
+        core.forget_topics(&[topic.metadata.id].into());
+        Ok(())
+    }
+
+    /// Removes segments that end at or before `start_offset`.
+    pub(crate) fn trim(&self, core: &Core, partition: &Partition, start_offset: Offset) -> Result<()> {
+        let mut writer = self.lock_alone();
+        writer.check_healthy(&self.name)?;
+        let removed = partition.trim(start_offset);
+        if removed.is_empty() {
+            return Ok(());
+        }
+        writer.dirty.segments.retain(|segment| !removed.iter().any(|removed| Arc::ptr_eq(removed, segment)));
+        writer.guarded(|writer| {
+            // The checkpoint first: it no longer names the files, so a crash in between leaves them to recovery.
+            writer.checkpoint(self, core)?;
+            removed.iter().try_for_each(|segment| durable_file::remove_file(&segment.path()))
+        })
+    }
+
+    /// Removes the journal; its topics are gone already.
+    pub(crate) fn delete(&self) -> Result<()> {
+        let mut writer = self.lock_alone();
+        if writer.in_use && writer.poisoned.is_none() {
+            return Err(LogError::PipelineInUse(self.name.clone()));
+        }
+        *writer = Writer { epoch: writer.epoch + 1, ..Writer::default() };
+        if durable_file::exists(&self.dir)? { crate::topic::remove_dir(&self.dir) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.lock().in_use
+    }
+}
+
+impl Writer {
+    fn set_recovered(&mut self, recovered: Recovered) {
+        self.journal = Some(recovered.journal);
+        self.sequence = recovered.sequence;
+        self.position = recovered.position;
+        self.dirty = recovered.dirty;
+        self.bytes_since_checkpoint = recovered.bytes_since_checkpoint;
+    }
+
+    fn check_healthy(&self, pipeline: &str) -> Result<()> {
+        match &self.poisoned {
+            Some(cause) => Err(LogError::Poisoned { pipeline: pipeline.to_owned(), cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `action`, which writes; should it fail, nothing more is written.
+    fn guarded(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.poisoned = Some("a write was interrupted".to_owned());
+        let result = action(self);
+        self.poisoned = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    /// Steps 1 to 3 of a commit, see [`crate::journal`].
+    fn write_commit(
+        &mut self,
+        plan: &Plan,
+        batches: &[(Topic, PartitionId, EncodedBatch)],
+        position: &Bytes,
+        files: &OpenFiles,
+    ) -> Result<()> {
+        commit::write_referenced(plan, batches, files)?;
+
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let sequence = self.sequence + 1;
+        let inline_at = commit::encode(&mut self.entry, plan, batches, journal.salt, sequence, position);
+        journal.append(&self.entry)?;
+
+        let inline = self.entry.get(inline_at..).unwrap_or_default();
+        commit::write_inline(plan, inline, files, &mut self.dirty)?;
+        self.bytes_since_checkpoint += self.entry.len() as u64 + plan.referenced_bytes();
+        if self.entry.capacity() > commit::ENTRY_KEPT_BYTES {
+            self.entry = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn needs_checkpoint(&self, options: &LogOptions) -> bool {
+        let journal = self.journal.as_ref().map_or(0, JournalFile::len);
+        journal > options.journal_bytes || self.bytes_since_checkpoint > options.journal_bytes.saturating_mul(8)
+    }
+
+    fn is_far_behind(&self, options: &LogOptions) -> bool {
+        let journal = self.journal.as_ref().map_or(0, JournalFile::len);
+        journal > options.journal_bytes.saturating_mul(4)
+    }
+
+    /// Step 5 of a commit up to the syncs, see [`crate::journal`]; nothing when there is no journal.
+    fn begin_checkpoint(&mut self, pipeline: &Pipeline, core: &Core) -> Option<PendingCheckpoint> {
+        let journal = self.journal.as_ref()?;
+        let dirty = std::mem::take(&mut self.dirty);
+        // From here on a write makes a segment dirty again, for the checkpoint after this one.
+        for segment in &dirty.segments {
+            segment.set_dirty(false);
+        }
+        self.bytes_since_checkpoint = 0;
+        let topics = core.topics_of(&pipeline.name);
+        let checkpoint = checkpoint::image(self.sequence, self.position.clone(), &topics);
+        Some(PendingCheckpoint::new(&pipeline.dir, journal, dirty, checkpoint))
+    }
+
+    /// Step 5 of a commit, see [`crate::journal`].
+    fn checkpoint(&mut self, pipeline: &Pipeline, core: &Core) -> Result<()> {
+        let Some(mut pending) = self.begin_checkpoint(pipeline, core) else { return Ok(()) };
+        pending.sync(&core.files)?;
+        pending.finish(self)
+    }
+}
+
+/// Step 4 of a commit: all its partitions at one instant.
+fn publish(plan: &Plan, batches: &[(Topic, PartitionId, EncodedBatch)], publication: &RwLock<()>) {
+    plan.index(batches);
+    let _publication = publication.write().unwrap_or_else(PoisonError::into_inner);
+    for piece in plan.pieces() {
+        let committed = piece.file_position + piece.length;
+        piece.partition().publish(&piece.segment, committed, piece.next_offset);
+    }
+}
+
+fn notify(topics: &[Arc<TopicInner>], commits: &watch::Sender<u64>) {
+    for topic in topics {
+        topic.commits.send_modify(|count| *count = count.wrapping_add(1));
+    }
+    commits.send_modify(|count| *count = count.wrapping_add(1));
+}

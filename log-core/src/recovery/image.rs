@@ -1,0 +1,105 @@
+//! What is committed: a journal's checkpoint with the entries behind it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage};
+use crate::partition::{Partition, PartitionId, PartitionState};
+use crate::segment::Segment;
+use crate::topic::TopicInner;
+
+/// What a journal says is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) sequence: u64,
+    pub(crate) position: Option<Bytes>,
+    pub(super) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
+}
+
+impl Image {
+    pub(super) fn from_checkpoint(checkpoint: &Checkpoint, deleted: &HashSet<Uuid>) -> Self {
+        let mut partitions = BTreeMap::new();
+        for (topic, images) in checkpoint.topics.iter().filter(|(topic, _)| !deleted.contains(topic)) {
+            for (number, image) in images {
+                let mut image = image.clone();
+                image.segments.iter_mut().for_each(|segment| segment.swap = false);
+                partitions.insert((*topic, *number), image);
+            }
+        }
+        Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), partitions }
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let mut topics: Vec<(Uuid, Vec<_>)> = Vec::new();
+        for ((topic, number), image) in &self.partitions {
+            match topics.last_mut() {
+                Some((last, images)) if last == topic => images.push((*number, image.clone())),
+                _ => topics.push((*topic, vec![(*number, image.clone())])),
+            }
+        }
+        Checkpoint { sequence: self.sequence, position: self.position.clone(), topics }
+    }
+
+    /// Adds a piece behind what is there, checking that it belongs exactly there.
+    pub(super) fn add(&mut self, piece: &Piece) -> Result<(), &'static str> {
+        let image = self.partitions.entry((piece.topic, piece.partition)).or_default();
+        if piece.base_offset != image.next_offset || piece.next_offset <= piece.base_offset || piece.length == 0 {
+            return Err("a piece of the commit does not continue its partition");
+        }
+        match image.segments.last_mut() {
+            Some(last) if last.base_offset == piece.segment => {
+                if last.length != piece.file_position {
+                    return Err("a piece of the commit does not continue its segment");
+                }
+                last.length += piece.length;
+            }
+            _ if piece.segment == piece.base_offset && piece.file_position == 0 => {
+                image.segments.push(SegmentImage { base_offset: piece.segment, length: piece.length, swap: false });
+            }
+            _ => return Err("a piece of the commit is in an unknown segment"),
+        }
+        image.next_offset = piece.next_offset;
+        Ok(())
+    }
+
+    /// Shows the image to readers.
+    pub(super) fn apply(&self, topics: &[Arc<TopicInner>], known: Known) {
+        for topic in topics {
+            for (number, partition) in (0..).zip(&topic.partitions) {
+                let state = match self.partitions.get(&(topic.metadata.id, number)) {
+                    Some(image) => partition_state(image, partition, known),
+                    None => PartitionState::default(),
+                };
+                partition.set_state(state);
+            }
+        }
+    }
+}
+
+/// What becomes of segments that are in memory already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// They go on, with their indexes and open files.
+    Keep,
+    /// Recovery may have replaced their files.
+    Discard,
+}
+
+fn partition_state(image: &PartitionImage, partition: &Partition, known: Known) -> PartitionState {
+    let known = if known == Known::Keep { partition.state().segments } else { Vec::new() };
+    let segments = image.segments.iter().map(|segment| {
+        let same =
+            known.iter().find(|known| known.base_offset() == segment.base_offset && known.committed_bytes() <= segment.length);
+        match same {
+            Some(same) => {
+                same.set_committed_bytes(segment.length);
+                same.clone()
+            }
+            None => Segment::new(&partition.dir, segment.base_offset, segment.length),
+        }
+    });
+    PartitionState::new(image.start_offset, image.next_offset, segments.collect())
+}

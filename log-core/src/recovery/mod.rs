@@ -1,0 +1,449 @@
+//! Brings the segments of a pipeline in line with its journal, when the log is opened and after a failed write.
+//!
+//! The journal's checkpoint and the entries behind it say which bytes are committed. Recovery reads no more than
+//! that tail: older bytes are checked by their length now, and by their checksums when they are read.
+
+mod image;
+mod new_files;
+
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::warn;
+use uuid::Uuid;
+
+use self::image::{Image, Known};
+use self::new_files::Tail;
+use crate::durable_file::{self, Access, DurableFile};
+use crate::error::{ADVICE_DAMAGE, LogError, Result};
+use crate::journal::format::{Checkpoint, Entry, Piece, SegmentImage};
+use crate::journal::{self, JournalFile, Loaded};
+use crate::partition::{Offset, PartitionId};
+use crate::pipeline::Dirty;
+use crate::segment;
+use crate::topic::{self, TopicInner};
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A pipeline after recovery.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) journal: JournalFile,
+    pub(crate) sequence: u64,
+    pub(crate) position: Option<Bytes>,
+    /// What recovery wrote, or found written but perhaps not synced.
+    pub(crate) dirty: Dirty,
+    /// Bytes of the entries behind the checkpoint.
+    pub(crate) bytes_since_checkpoint: u64,
+    /// Topics that the journal says are deleted, whose directories were still there.
+    pub(crate) deleted: HashSet<Uuid>,
+}
+
+/// Recovers the pipeline whose journal is in `dir` and that owns `topics`; nothing when it has no journal yet.
+pub(crate) fn recover(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Recovered>> {
+    let Some(loaded) = journal::load(dir)? else {
+        // A journal is made before the first segment. So where there are segments, it was lost.
+        for topic in topics {
+            refuse_orphans(dir, topic)?;
+        }
+        return Ok(None);
+    };
+    if loaded.torn_bytes > 0 {
+        let (journal, bytes) = (loaded.path.display(), loaded.torn_bytes);
+        warn!(%journal, position = loaded.valid_bytes, bytes, "cutting off a commit that was not finished");
+    }
+    // The newest file may have got its name just before a crash. Without this, what is appended to it could vanish with it.
+    durable_file::sync_dir(dir)?;
+    for path in &loaded.obsolete {
+        durable_file::remove_file(path)?;
+    }
+    let deleted = deleted_topics(&loaded);
+    let mut files = Files::new(dir, topics, &deleted);
+    files.finish_swaps(&loaded.checkpoint)?;
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
+    let kept = files.replay(&loaded, &mut image, Replay::IntoSegments)?;
+    // Before files are cut that readers may still know as longer ones.
+    image.apply(topics, Known::Discard);
+    files.trim(&image)?;
+    // Before the checkpoint, which says nothing of these topics: they would come back, empty.
+    for topic in topics.iter().filter(|topic| deleted.contains(&topic.metadata.id)) {
+        topic::remove_dir(&topic.dir)?;
+    }
+    let swapped = loaded.checkpoint.topics.iter().flat_map(|(_, partitions)| partitions);
+    let swapped = swapped.flat_map(|(_, image)| &image.segments).any(|segment| segment.swap);
+    let (journal, dirty) = if swapped {
+        // The next checkpoint has to stop speaking of new contents before there can be others.
+        files.sync()?;
+        let journal = JournalFile::start(dir, loaded.number + 1, &image.checkpoint())?;
+        JournalFile::remove(dir, loaded.number)?;
+        (journal, Dirty::default())
+    } else {
+        let end = loaded.entries.get(kept).map_or(loaded.valid_bytes, |(at, _)| *at);
+        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, end)?;
+        (journal, files.into_dirty(topics))
+    };
+    let tail = loaded.entries.iter().filter_map(|(_, entry)| match entry {
+        Entry::Commit(commit) => Some(commit.pieces.iter().map(|piece| piece.length).sum::<u64>()),
+        _ => None,
+    });
+    let bytes_since_checkpoint = if swapped { 0 } else { tail.sum() };
+    Ok(Some(Recovered { journal, sequence: image.sequence, position: image.position, dirty, bytes_since_checkpoint, deleted }))
+}
+
+/// Recovers after a failed write or sync, when what the page cache says about un-synced bytes proves nothing: after a
+/// failed sync the kernel may call pages clean that never reached the disk. All that was committed after the
+/// checkpoint is written once more, to new files.
+pub(crate) fn recover_to_new_files(dir: &Path, topics: &[Arc<TopicInner>], segment_bytes_max: u64) -> Result<Option<Recovered>> {
+    if let Some(loaded) = journal::load(dir)? {
+        let deleted = deleted_topics(&loaded);
+        let mut files = Files::new(dir, topics, &deleted);
+        // An earlier attempt may have come no further than its checkpoint.
+        files.finish_swaps(&loaded.checkpoint)?;
+        files.sync()?;
+        let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
+        let mut tail = Tail::new(segment_bytes_max);
+        files.replay(&loaded, &mut image, Replay::IntoNewFiles(&mut tail))?;
+        let mut rewritten = Image::from_checkpoint(&loaded.checkpoint, &deleted);
+        tail.finish(&mut rewritten)?;
+        rewritten.sequence = image.sequence;
+        rewritten.position = image.position;
+        JournalFile::start(dir, loaded.number + 1, &rewritten.checkpoint())?;
+    }
+    // From here on it is a crash between that checkpoint and the renaming of the new files.
+    recover(dir, topics)
+}
+
+/// Reads what is committed without changing anything, for a log that another process may be writing. Commits whose
+/// bytes have not reached their segments yet are left out.
+pub(crate) fn view(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Image>> {
+    let Some(loaded) = journal::load(dir)? else { return Ok(None) };
+    let deleted = deleted_topics(&loaded);
+    let known: HashSet<Uuid> = topics.iter().map(|topic| topic.metadata.id).collect();
+    let files = Files::new(dir, topics, &deleted);
+    let mut lengths = HashMap::new();
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
+    image.partitions.retain(|(topic, _), _| known.contains(topic));
+    for (_, entry) in &loaded.entries {
+        let Entry::Commit(commit) = entry else { continue };
+        let pieces = commit.pieces.iter().filter(|piece| known.contains(&piece.topic) && !deleted.contains(&piece.topic));
+        let pieces: Vec<&Piece> = pieces.collect();
+        for piece in &pieces {
+            let length = match lengths.entry((piece.topic, piece.partition, piece.segment)) {
+                hash_map::Entry::Occupied(known) => *known.get(),
+                hash_map::Entry::Vacant(new) => *new.insert(durable_file::file_len(&files.path(piece)?)?.unwrap_or(0)),
+            };
+            if length < piece.file_position + piece.length {
+                image.apply(topics, Known::Keep);
+                return Ok(Some(image));
+            }
+        }
+        for piece in pieces {
+            image.add(piece).map_err(|problem| loaded.damaged(0, problem))?;
+        }
+        image.sequence = commit.sequence;
+        image.position = Some(commit.position.clone());
+    }
+    image.apply(topics, Known::Keep);
+    Ok(Some(image))
+}
+
+fn deleted_topics(loaded: &Loaded) -> HashSet<Uuid> {
+    let deleted = loaded.entries.iter().filter_map(|(_, entry)| match entry {
+        Entry::TopicDeleted { topic, .. } => Some(*topic),
+        _ => None,
+    });
+    deleted.collect()
+}
+
+fn refuse_orphans(dir: &Path, topic: &TopicInner) -> Result<()> {
+    for partition in &topic.partitions {
+        for name in durable_file::list_dir(&partition.dir)? {
+            let path = partition.dir.join(&name);
+            if segment::parse_file_name(&name).is_some() && durable_file::file_len(&path)?.unwrap_or(0) > 0 {
+                let problem = format!("it is missing, but topic `{}` has records", topic.metadata.name);
+                return Err(LogError::Corrupt { path: dir.to_owned(), position: 0, problem, advice: ADVICE_DAMAGE });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Loaded {
+    fn damaged(&self, position: u64, problem: &str) -> LogError {
+        let problem = problem.to_owned();
+        LogError::Corrupt { path: self.path.clone(), position, problem, advice: ADVICE_DAMAGE }
+    }
+}
+
+/// What a replay does with the pieces of commits.
+enum Replay<'a> {
+    /// Writes them where they are missing.
+    IntoSegments,
+    /// Writes all of them to new files.
+    IntoNewFiles(&'a mut Tail),
+}
+
+/// The files of a pipeline's topics, and what recovery changed in them.
+struct Files<'a> {
+    journal: &'a Path,
+    topics: BTreeMap<Uuid, &'a TopicInner>,
+    deleted: &'a HashSet<Uuid>,
+    touched_files: HashSet<PathBuf>,
+    touched_dirs: HashSet<PathBuf>,
+}
+
+impl<'a> Files<'a> {
+    fn new(journal: &'a Path, topics: &'a [Arc<TopicInner>], deleted: &'a HashSet<Uuid>) -> Self {
+        let topics = topics.iter().map(|topic| (topic.metadata.id, topic.as_ref())).collect();
+        Self { journal, topics, deleted, touched_files: HashSet::new(), touched_dirs: HashSet::new() }
+    }
+
+    fn partition_dir(&self, topic: Uuid, number: PartitionId) -> Result<&'a Path> {
+        match self.topics.get(&topic) {
+            Some(topic) => Ok(&topic.partition(number)?.dir),
+            None => Err(LogError::TopicMissing { journal: self.journal.to_owned(), topic }),
+        }
+    }
+
+    fn path(&self, piece: &Piece) -> Result<PathBuf> {
+        Ok(self.partition_dir(piece.topic, piece.partition)?.join(segment::file_name(piece.segment)))
+    }
+
+    /// Renames new contents over their segments, where the checkpoint that names them was written but not this.
+    fn finish_swaps(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        for (topic, partitions) in checkpoint.topics.iter().filter(|(topic, _)| !self.deleted.contains(topic)) {
+            for (number, image) in partitions {
+                let dir = self.partition_dir(*topic, *number)?;
+                for segment in image.segments.iter().filter(|segment| segment.swap) {
+                    let swap = dir.join(segment::swap_file_name(segment.base_offset));
+                    // Even when nothing is left to rename, the next checkpoint has to stop saying so.
+                    self.touched_dirs.insert(dir.to_owned());
+                    if durable_file::exists(&swap)? {
+                        durable_file::rename(&swap, &dir.join(segment::file_name(segment.base_offset)))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays the entries onto `image` (which holds the checkpoint); returns how many were kept.
+    fn replay(&mut self, loaded: &Loaded, image: &mut Image, replay: Replay<'_>) -> Result<usize> {
+        let pieces = self.locate(loaded)?;
+        let kept = self.count_kept(loaded, &pieces)?;
+        for (at, entry) in loaded.entries.iter().take(kept) {
+            let sequence = match entry {
+                Entry::Commit(commit) => commit.sequence.wrapping_sub(1),
+                Entry::TopicDeleted { sequence, .. } => *sequence,
+                Entry::Checkpoint(_) => return Err(loaded.damaged(*at, "a second checkpoint stands there")),
+            };
+            if sequence != image.sequence {
+                return Err(loaded.damaged(*at, "the commits there are not in sequence"));
+            }
+            let Entry::Commit(commit) = entry else { continue };
+            for piece in commit.pieces.iter().filter(|piece| !self.deleted.contains(&piece.topic)) {
+                image.add(piece).map_err(|problem| loaded.damaged(*at, problem))?;
+            }
+            image.sequence = commit.sequence;
+            image.position = Some(commit.position.clone());
+        }
+        match replay {
+            Replay::IntoSegments => self.restore(&pieces, kept)?,
+            Replay::IntoNewFiles(tail) => {
+                for (path, located) in &pieces {
+                    for located in located.iter().filter(|located| located.entry < kept) {
+                        tail.append(located.piece, located.inline, path)?;
+                    }
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Finds out of every piece behind the checkpoint whether its segment holds it. By segment, in the order of offsets, so
+    /// that each file is opened once.
+    fn locate<'b>(&self, loaded: &'b Loaded) -> Result<Vec<(PathBuf, Vec<LocatedPiece<'b>>)>> {
+        let mut segments: BTreeMap<(Uuid, PartitionId, Offset), Vec<LocatedPiece<'b>>> = BTreeMap::new();
+        for (index, (_, entry)) in loaded.entries.iter().enumerate() {
+            let Entry::Commit(commit) = entry else { continue };
+            for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {
+                if !self.deleted.contains(&piece.topic) {
+                    let located = LocatedPiece { entry: index, piece, inline: inline.as_deref(), held: false };
+                    segments.entry((piece.topic, piece.partition, piece.segment)).or_default().push(located);
+                }
+            }
+        }
+        let mut files = Vec::with_capacity(segments.len());
+        for ((topic, number, segment), mut pieces) in segments {
+            let path = self.partition_dir(topic, number)?.join(segment::file_name(segment));
+            if durable_file::exists(&path)? {
+                let file = DurableFile::open(&path, Access::Read)?;
+                for located in &mut pieces {
+                    located.held = holds(&file, located.piece)?;
+                }
+            }
+            files.push((path, pieces));
+        }
+        Ok(files)
+    }
+
+    /// How many entries have all their bytes, in the journal or in segments: all, or all but a torn last one.
+    fn count_kept(&self, loaded: &Loaded, files: &[(PathBuf, Vec<LocatedPiece<'_>>)]) -> Result<usize> {
+        let all = loaded.entries.len();
+        let mut kept = all;
+        for (path, pieces) in files {
+            for located in pieces.iter().filter(|located| !located.held && located.inline.is_none()) {
+                if located.entry + 1 == all && loaded.last_is_partial {
+                    kept = all - 1;
+                    continue;
+                }
+                let piece = located.piece;
+                let (first, last) = (piece.base_offset, piece.next_offset - 1);
+                return Err(LogError::Corrupt {
+                    path: path.clone(),
+                    position: piece.file_position,
+                    problem: format!(
+                        "the {} bytes there, offsets {first} to {last}, are not those that were committed",
+                        piece.length
+                    ),
+                    advice: ADVICE_DAMAGE,
+                });
+            }
+        }
+        if kept < all {
+            warn!(journal = %loaded.path.display(), "leaving out a commit that was not finished");
+        }
+        Ok(kept)
+    }
+
+    /// Writes the pieces of the first `kept` entries to their segments where they are missing.
+    fn restore(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
+        for (path, pieces) in files {
+            let missing = pieces.iter().filter(|located| located.entry < kept && !located.held);
+            let mut file = None;
+            for located in missing {
+                let Some(bytes) = located.inline else { continue };
+                let file = match &mut file {
+                    Some(file) => file,
+                    None => file.insert(DurableFile::open_or_create(path)?),
+                };
+                file.write_all_at(bytes, located.piece.file_position)?;
+            }
+            // Synced in any case: that bytes can be read does not mean that they are on the disk.
+            if let (Some(first), Some(dir)) = (pieces.first(), path.parent())
+                && first.piece.file_position == 0
+            {
+                self.touched_dirs.insert(dir.to_owned());
+            }
+            self.touched_files.insert(path.clone());
+        }
+        Ok(())
+    }
+
+    /// Cuts every segment to its committed length, and removes files that hold nothing committed.
+    fn trim(&mut self, image: &Image) -> Result<()> {
+        for (topic, number) in image.partitions.keys() {
+            self.partition_dir(*topic, *number)?;
+        }
+        for (id, topic) in self.topics.clone() {
+            if self.deleted.contains(&id) {
+                continue;
+            }
+            for (number, partition) in (0..).zip(&topic.partitions) {
+                let segments = image.partitions.get(&(id, number)).map_or(&[][..], |image| &image.segments);
+                self.trim_partition(&partition.dir, segments)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trim_partition(&mut self, dir: &Path, segments: &[SegmentImage]) -> Result<()> {
+        for name in durable_file::list_dir(dir)? {
+            let base = segment::parse_file_name(&name);
+            let swap = name.strip_suffix(".swap").and_then(segment::parse_file_name).is_some();
+            let unknown = base.is_some_and(|base| segments.iter().all(|segment| segment.base_offset != base));
+            if swap || unknown {
+                let path = dir.join(&name);
+                warn!(file = %path.display(), "removing a file of a commit that was not finished");
+                durable_file::remove_file(&path)?;
+                self.touched_dirs.insert(dir.to_owned());
+            }
+        }
+        for segment in segments {
+            let path = dir.join(segment::file_name(segment.base_offset));
+            let found = durable_file::file_len(&path)?.unwrap_or(0);
+            if found < segment.length {
+                let problem = format!("the file ends there, but {} bytes were committed", segment.length);
+                return Err(LogError::Corrupt { path, position: found, problem, advice: ADVICE_DAMAGE });
+            }
+            if found > segment.length {
+                let bytes = found - segment.length;
+                warn!(file = %path.display(), position = segment.length, bytes, "cutting off uncommitted bytes");
+                DurableFile::open(&path, Access::ReadWrite)?.set_len(segment.length)?;
+                self.touched_files.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all changes durable.
+    fn sync(&mut self) -> Result<()> {
+        let touched: Vec<_> = self.touched_files.drain().collect();
+        durable_file::sync_together(&touched, |path| durable_file::sync_file(path))?;
+        let touched: Vec<_> = self.touched_dirs.drain().collect();
+        durable_file::sync_together(&touched, |dir| durable_file::sync_dir(dir))
+    }
+
+    /// Leaves the syncs to the next checkpoint: until then the journal has what was written.
+    fn into_dirty(self, topics: &[Arc<TopicInner>]) -> Dirty {
+        let mut dirty = Dirty { segments: Vec::new(), dirs: self.touched_dirs.into_iter().collect() };
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            for segment in partition.state().segments {
+                if self.touched_files.contains(&segment.path()) {
+                    segment.set_dirty(true);
+                    dirty.segments.push(segment);
+                }
+            }
+        }
+        dirty
+    }
+}
+
+/// A piece behind the checkpoint.
+struct LocatedPiece<'a> {
+    /// Which entry it belongs to.
+    entry: usize,
+    piece: &'a Piece,
+    /// Its bytes, if the journal has them.
+    inline: Option<&'a [u8]>,
+    /// Its segment has its bytes.
+    held: bool,
+}
+
+/// True when the segment holds the piece's bytes.
+fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    let whole = for_each_chunk(file, piece, |chunk| {
+        digest.update(chunk);
+        Ok(())
+    })?;
+    Ok(whole && digest.finalize() as u32 == piece.crc)
+}
+
+/// Reads a piece from its segment, chunk by chunk; `false` when the file ends early.
+fn for_each_chunk(file: &DurableFile, piece: &Piece, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+    let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(piece.length).unwrap_or(CHUNK_BYTES))];
+    let mut done = 0;
+    while done < piece.length {
+        let want = buffer.len().min((piece.length - done) as usize);
+        let read = file.read_at(&mut buffer[..want], piece.file_position + done)?;
+        each(&buffer[..read])?;
+        done += read as u64;
+        if read < want {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,84 @@
+//! Writes what came after a checkpoint once more, when what the page cache says of the old files proves nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::for_each_chunk;
+use super::image::Image;
+use crate::durable_file::{self, Access, DurableFile};
+use crate::error::Result;
+use crate::journal::format::{Piece, SegmentImage};
+use crate::partition::{Offset, PartitionId};
+use crate::segment;
+
+/// What was committed after the checkpoint, written to new files, one or more for each partition.
+pub(super) struct Tail {
+    segment_bytes_max: u64,
+    segments: BTreeMap<(Uuid, PartitionId), TailPartition>,
+}
+
+struct TailPartition {
+    dir: PathBuf,
+    next_offset: Offset,
+    segments: Vec<SegmentImage>,
+}
+
+impl Tail {
+    pub(super) fn new(segment_bytes_max: u64) -> Self {
+        Self { segment_bytes_max, segments: BTreeMap::new() }
+    }
+
+    /// Adds a piece: `inline`, or what stands at `source`.
+    pub(super) fn append(&mut self, piece: &Piece, inline: Option<&[u8]>, source: &Path) -> Result<()> {
+        let dir = source.parent().unwrap_or(source);
+        let partition = self.segments.entry((piece.topic, piece.partition)).or_insert_with(|| TailPartition {
+            dir: dir.to_owned(),
+            next_offset: piece.base_offset,
+            segments: Vec::new(),
+        });
+        partition.next_offset = piece.next_offset;
+        let full = |segment: &SegmentImage| segment.length + piece.length > self.segment_bytes_max;
+        let last = match partition.segments.last_mut() {
+            Some(last) if !full(last) => last,
+            _ => {
+                let base_offset = piece.base_offset;
+                DurableFile::create(&dir.join(segment::swap_file_name(base_offset)))?;
+                partition.segments.push(SegmentImage { base_offset, length: 0, swap: true });
+                let Some(last) = partition.segments.last_mut() else { return Ok(()) };
+                last
+            }
+        };
+        let path = partition.dir.join(segment::swap_file_name(last.base_offset));
+        let file = DurableFile::open(&path, Access::ReadWrite)?;
+        match inline {
+            Some(bytes) => file.write_all_at(bytes, last.length)?,
+            None => {
+                let mut at = last.length;
+                let source = DurableFile::open(source, Access::Read)?;
+                for_each_chunk(&source, piece, |chunk| {
+                    file.write_all_at(chunk, at)?;
+                    at += chunk.len() as u64;
+                    Ok(())
+                })?;
+            }
+        }
+        last.length += piece.length;
+        Ok(())
+    }
+
+    /// Syncs the new files and puts them into `image`.
+    pub(super) fn finish(self, image: &mut Image) -> Result<()> {
+        for (key, tail) in self.segments {
+            durable_file::sync_together(&tail.segments, |segment| {
+                durable_file::sync_file(&tail.dir.join(segment::swap_file_name(segment.base_offset)))
+            })?;
+            durable_file::sync_dir(&tail.dir)?;
+            let image = image.partitions.entry(key).or_default();
+            image.next_offset = tail.next_offset;
+            image.segments.extend(tail.segments);
+        }
+        Ok(())
+    }
+}

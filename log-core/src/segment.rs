@@ -1,0 +1,208 @@
+//! One file of a partition: Kafka record batches (see [`crate::batch`]), one after the other, and nothing else.
+//!
+//! The file is named by its first offset, `00000000000000000100.log`. Its format version is the magic byte of each
+//! batch. Only the first [`Segment::committed_bytes`] belong to the log; what stands behind them is the remains of a
+//! commit that did not happen.
+//!
+//! Where a batch stands is kept in a sparse index in memory: filled by appends, and for files of earlier runs by
+//! walking over batch headers, no further than somebody reads.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::batch::{BatchHeader, HEADER_BYTES};
+use crate::durable_file::DurableFile;
+use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
+use crate::open_files::{CachedFile, OpenFiles};
+use crate::partition::Offset;
+
+/// Bytes between two entries of the index, at least.
+pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
+/// Kafka's readers use 32-bit positions.
+pub(crate) const SEGMENT_BYTES_LIMIT: u64 = i32::MAX as u64;
+/// What is read at once when walking over headers: many small batches, or the header of a large one.
+const SCAN_BYTES: usize = 32 << 10;
+
+/// The file name of the segment that starts at `base_offset`.
+pub(crate) fn file_name(base_offset: Offset) -> String {
+    format!("{base_offset:020}.log")
+}
+
+/// Where a segment's new content waits for the checkpoint that names it.
+pub(crate) fn swap_file_name(base_offset: Offset) -> String {
+    format!("{base_offset:020}.log.swap")
+}
+
+/// The base offset in a segment's file name; `None` for a file that is not a segment.
+pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(".log")?;
+    let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if all_digits { digits.parse().ok() } else { None }
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchPlace {
+    pub(crate) base_offset: Offset,
+    pub(crate) position: u64,
+}
+
+/// One segment file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base_offset: Offset,
+    file: Arc<CachedFile>,
+    committed_bytes: AtomicU64,
+    /// Has bytes that only the journal holds durably.
+    dirty: AtomicBool,
+    index: Mutex<Index>,
+}
+
+/// `entries` are sorted and all lie before `scanned.position`; the chain of offsets up to there was verified.
+#[derive(Debug)]
+struct Index {
+    entries: Vec<(u32, u32)>,
+    scanned: BatchPlace,
+}
+
+impl Segment {
+    pub(crate) fn new(dir: &Path, base_offset: Offset, committed_bytes: u64) -> Arc<Self> {
+        let scanned = BatchPlace { base_offset, position: 0 };
+        Arc::new(Self {
+            base_offset,
+            file: CachedFile::new(dir.join(file_name(base_offset))),
+            committed_bytes: AtomicU64::new(committed_bytes),
+            dirty: AtomicBool::new(false),
+            index: Mutex::new(Index { entries: Vec::new(), scanned }),
+        })
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file.path().to_owned()
+    }
+
+    pub(crate) fn committed_bytes(&self) -> u64 {
+        self.committed_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_committed_bytes(&self, bytes: u64) {
+        self.committed_bytes.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn open(&self, files: &OpenFiles) -> Result<Arc<DurableFile>> {
+        files.get(&self.file)
+    }
+
+    /// Lets the next use open the path again, which may name another file since.
+    pub(crate) fn reopen(&self) {
+        self.file.close();
+    }
+
+    pub(crate) fn create(&self, files: &OpenFiles) -> Result<Arc<DurableFile>> {
+        files.create(&self.file)
+    }
+
+    /// Sets whether bytes wait for a sync; returns what it was.
+    pub(crate) fn set_dirty(&self, dirty: bool) -> bool {
+        self.dirty.swap(dirty, Ordering::AcqRel)
+    }
+
+    /// Notes appended batches; only while the index has no hole before them.
+    pub(crate) fn index_appended(&self, place: BatchPlace, next: BatchPlace) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if index.scanned == place {
+            index.note(self.base_offset, place);
+            index.scanned = next;
+        }
+    }
+
+    /// The place to start looking for the batch that holds `offset`: at or less than one index interval before it.
+    pub(crate) fn locate(&self, offset: Offset, files: &OpenFiles) -> Result<BatchPlace> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset >= index.scanned.base_offset {
+            self.scan(&mut index, offset, files)?;
+        }
+        let after = index.entries.partition_point(|entry| self.base_offset + Offset::from(entry.0) <= offset);
+        let Some((relative, position)) = after.checked_sub(1).and_then(|at| index.entries.get(at)) else {
+            return Ok(BatchPlace { base_offset: self.base_offset, position: 0 });
+        };
+        Ok(BatchPlace { base_offset: self.base_offset + Offset::from(*relative), position: u64::from(*position) })
+    }
+
+    /// Walks over headers until the batch that holds `offset` is behind, or the committed bytes end.
+    fn scan(&self, index: &mut Index, offset: Offset, files: &OpenFiles) -> Result<()> {
+        let committed = self.committed_bytes();
+        let file = self.open(files)?;
+        let mut buffer = vec![0; SCAN_BYTES];
+        while index.scanned.position < committed && index.scanned.base_offset <= offset {
+            let start = index.scanned.position;
+            let want = (committed - start).min(SCAN_BYTES as u64) as usize;
+            let chunk = &mut buffer[..want];
+            let read = file.read_at(chunk, start)?;
+            let mut at = 0;
+            while let Some(rest) = chunk.get(at..read)
+                && (rest.len() >= HEADER_BYTES || at == 0)
+            {
+                let place = index.scanned;
+                let header = BatchHeader::parse(rest).map_err(|error| self.damaged(place.position, &error))?;
+                self.check_place(&header, place, committed)?;
+                index.note(self.base_offset, place);
+                index.scanned =
+                    BatchPlace { base_offset: header.next_offset(), position: place.position + header.total_bytes as u64 };
+                at += header.total_bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what the batch's own checksum does not cover: its offset, and that it ends within the committed bytes.
+    pub(crate) fn check_place(&self, header: &BatchHeader, place: BatchPlace, committed: u64) -> Result<()> {
+        if header.base_offset != place.base_offset {
+            let error = BatchError::BaseOffset { found: header.base_offset, expected: place.base_offset };
+            return Err(self.damaged(place.position, &error));
+        }
+        let left = committed.saturating_sub(place.position);
+        if header.total_bytes as u64 > left {
+            let error = BatchError::Short { need: header.total_bytes as u64, have: left };
+            return Err(self.damaged(place.position, &error));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn damaged(&self, position: u64, error: &BatchError) -> LogError {
+        let problem = format!("the record batch there cannot be read: {error}");
+        LogError::Corrupt { path: self.path(), position, problem, advice: ADVICE_DAMAGE }
+    }
+}
+
+impl Index {
+    fn note(&mut self, segment_base: Offset, place: BatchPlace) {
+        let far = self.entries.last().is_none_or(|last| place.position >= u64::from(last.1) + INDEX_INTERVAL_BYTES);
+        // Both fit: a segment is rolled before either would not.
+        if far
+            && let Ok(relative) = u32::try_from(place.base_offset - segment_base)
+            && let Ok(position) = u32::try_from(place.position)
+        {
+            self.entries.push((relative, position));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names() {
+        assert_eq!(file_name(100), "00000000000000000100.log");
+        assert_eq!(parse_file_name("00000000000000000100.log"), Some(100));
+        for foreign in ["100.log", "00000000000000000100.log.swap", "0000000000000000010x.log", "99999999999999999999.log"] {
+            assert_eq!(parse_file_name(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A topic: its metadata on disk, and the handle that readers use.
+//!
+//! ```text
+//! topics/<name>/topic.json                       what it is; written once
+//! topics/<name>/<partition>/<base offset>.log    its segments
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::batch::RecordBatch;
+use crate::durable_file;
+use crate::error::{LogError, Result};
+use crate::open_files::OpenFiles;
+use crate::partition::{Backlog, Offset, Partition, PartitionId};
+
+pub(crate) const METADATA_FILE: &str = "topic.json";
+const METADATA_VERSION: u32 = 1;
+/// More would be a mistake in a file rather than a wish.
+pub(crate) const PARTITIONS_MAX: PartitionId = 10_000;
+
+/// What `topic.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TopicMetadata {
+    format_version: u32,
+    /// Tells this topic from an earlier one of the same name.
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) partitions: PartitionId,
+    /// Whose journal decides what is committed.
+    pub(crate) pipeline: String,
+}
+
+impl TopicMetadata {
+    pub(crate) fn new(name: &str, partitions: PartitionId, pipeline: &str) -> Self {
+        Self {
+            format_version: METADATA_VERSION,
+            id: Uuid::new_v4(),
+            name: name.to_owned(),
+            partitions,
+            pipeline: pipeline.to_owned(),
+        }
+    }
+
+    /// An error unless the topic is as asked for.
+    pub(crate) fn check_same(&self, partitions: PartitionId, pipeline: &str) -> Result<()> {
+        let topic = || self.name.clone();
+        if self.pipeline != pipeline {
+            let (owner, pipeline) = (self.pipeline.clone(), pipeline.to_owned());
+            return Err(LogError::TopicOwner { topic: topic(), owner, pipeline });
+        }
+        if self.partitions != partitions {
+            return Err(LogError::PartitionCountDiffers { topic: topic(), existing: self.partitions, requested: partitions });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Serialising plain strings and numbers into memory cannot fail.
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// Reads the metadata of the topic whose directory is `dir`.
+    pub(crate) fn load(dir: &Path, name: &str) -> Result<Self> {
+        let path = dir.join(METADATA_FILE);
+        let bytes = durable_file::read_file(&path)?;
+        let damaged = |problem: String| LogError::Corrupt {
+            path: path.clone(),
+            position: 0,
+            problem,
+            advice: "restore the file from a copy of the data directory",
+        };
+        let metadata: Self = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if metadata.format_version > METADATA_VERSION {
+            return Err(LogError::UnsupportedVersion { path, found: metadata.format_version, known: METADATA_VERSION });
+        }
+        if metadata.name != name {
+            return Err(damaged(format!("it describes topic `{}`", metadata.name)));
+        }
+        if !(1..=PARTITIONS_MAX).contains(&metadata.partitions) {
+            return Err(damaged(format!("it has {} partitions", metadata.partitions)));
+        }
+        Ok(metadata)
+    }
+}
+
+/// Directories of this prefix are being made or removed; they are no topics.
+pub(crate) const UNFINISHED_PREFIX: &str = ".";
+
+/// Removes a topic's or a journal's directory; a crash on the way leaves it either whole or under a hidden name.
+pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    if !durable_file::exists(dir)? {
+        return Ok(());
+    }
+    let hidden = parent.join(format!("{UNFINISHED_PREFIX}deleted-{}", Uuid::new_v4()));
+    durable_file::rename(dir, &hidden)?;
+    durable_file::sync_dir(parent)?;
+    // It is gone already, except for the room that it takes until the next start.
+    if let Err(error) = durable_file::remove_dir_all(&hidden) {
+        tracing::warn!(error = %error, "cannot free the room of what was deleted");
+    }
+    Ok(())
+}
+
+/// Makes the directories of new topics; a crash on the way leaves each either whole or under a hidden name.
+pub(crate) fn create_dirs(topics_dir: &Path, topics: &[TopicMetadata]) -> Result<()> {
+    let hidden_dir = |topic: &TopicMetadata| topics_dir.join(format!("{UNFINISHED_PREFIX}created-{}", topic.id));
+    durable_file::sync_together(topics, |topic| {
+        let hidden = hidden_dir(topic);
+        durable_file::create_dir(&hidden)?;
+        for number in 0..topic.partitions {
+            durable_file::create_dir(&hidden.join(number.to_string()))?;
+        }
+        durable_file::write_file(&hidden.join(METADATA_FILE), &topic.to_json())?;
+        durable_file::sync_dir(&hidden)
+    })?;
+    for topic in topics {
+        durable_file::rename(&hidden_dir(topic), &topics_dir.join(&topic.name))?;
+    }
+    durable_file::sync_dir(topics_dir)
+}
+
+/// A topic that can be read. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub(crate) inner: Arc<TopicInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicInner {
+    pub(crate) metadata: TopicMetadata,
+    pub(crate) dir: PathBuf,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) deleted: AtomicBool,
+    pub(crate) commits: watch::Sender<u64>,
+    /// Held by a commit while it moves end offsets: see [`Topic::end_offsets`].
+    publication: Arc<RwLock<()>>,
+}
+
+impl TopicInner {
+    pub(crate) fn new(dir: PathBuf, metadata: TopicMetadata, files: &Arc<OpenFiles>, publication: &Arc<RwLock<()>>) -> Self {
+        let partitions = (0..metadata.partitions).map(|number| Partition::new(dir.join(number.to_string()), files.clone()));
+        Self {
+            partitions: partitions.collect(),
+            metadata,
+            dir,
+            deleted: AtomicBool::new(false),
+            commits: watch::Sender::new(0),
+            publication: publication.clone(),
+        }
+    }
+
+    pub(crate) fn partition(&self, partition: PartitionId) -> Result<&Partition> {
+        let found = usize::try_from(partition).ok().and_then(|index| self.partitions.get(index));
+        found.ok_or_else(|| LogError::UnknownPartition {
+            topic: self.metadata.name.clone(),
+            partition,
+            partitions: self.metadata.partitions,
+        })
+    }
+}
+
+impl Topic {
+    /// Tells this topic from an earlier or later one of the same name.
+    pub fn id(&self) -> Uuid {
+        self.inner.metadata.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.metadata.name
+    }
+
+    /// The number of partitions, fixed when the topic was made.
+    pub fn partitions(&self) -> PartitionId {
+        self.inner.metadata.partitions
+    }
+
+    /// The pipeline whose journal owns the topic.
+    pub fn pipeline(&self) -> &str {
+        &self.inner.metadata.pipeline
+    }
+
+    /// True once the topic was deleted; reads then fail.
+    pub fn is_deleted(&self) -> bool {
+        self.inner.deleted.load(Ordering::Acquire)
+    }
+
+    /// Offset of the first kept record of a partition; 0 for one that does not exist.
+    pub fn start_offset(&self, partition: PartitionId) -> Offset {
+        self.inner.partition(partition).map_or(0, Partition::start_offset)
+    }
+
+    /// The committed end of a partition, exclusive; 0 for one that does not exist.
+    ///
+    /// Two calls may lie on both sides of a commit: see [`end_offsets`](Self::end_offsets).
+    pub fn end_offset(&self, partition: PartitionId) -> Offset {
+        self.inner.partition(partition).map_or(0, Partition::end_offset)
+    }
+
+    /// The committed ends of all partitions at one instant: no commit is half in it.
+    pub fn end_offsets(&self) -> Vec<Offset> {
+        let _no_commit = self.inner.publication.read().unwrap_or_else(PoisonError::into_inner);
+        self.inner.partitions.iter().map(Partition::end_offset).collect()
+    }
+
+    /// Whole committed batches from the one that holds `from` on: at least one if there is any, then as many as fit
+    /// `bytes_max`. Nothing when `from` is the committed end. The first batch may begin before `from`.
+    ///
+    /// Checksums and the chain of offsets are verified. Blocks on the disk: call it where that is allowed.
+    pub fn read(&self, partition: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
+        self.check_exists()?;
+        let inner = self.inner.partition(partition)?;
+        let (start, end) = (inner.start_offset(), inner.end_offset());
+        if from < start || from > end {
+            let topic = self.name().to_owned();
+            return Err(LogError::OffsetOutOfRange { topic, partition, offset: from, start, end });
+        }
+        inner.read(from, bytes_max)
+    }
+
+    /// What a reader that needs `from` next has before it.
+    pub fn backlog(&self, partition: PartitionId, from: Offset) -> Result<Backlog> {
+        self.check_exists()?;
+        self.inner.partition(partition)?.backlog(from)
+    }
+
+    /// Changes whenever something was committed to this topic, and when it is deleted; the value only counts.
+    ///
+    /// A reader that takes the receiver, reads to the end, and then waits for `changed()` misses nothing.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.inner.commits.subscribe()
+    }
+
+    fn check_exists(&self) -> Result<()> {
+        if self.is_deleted() { Err(LogError::UnknownTopic(self.name().to_owned())) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,299 @@
+//! What the log promises when nothing fails.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use log_core::{CommitSet, Compression, Log, LogError, LogOptions};
+
+use crate::support::{batch, batch_with, commit, contents, one, options, read_all, temp_dir};
+
+#[test]
+fn round_trip_over_reopening() {
+    let dir = temp_dir();
+    {
+        let log = Log::open(dir.path(), options()).unwrap();
+        let orders = log.create_topic("shop.public.orders", 2, "shop").unwrap();
+        let items = log.create_topic("shop.public.items", 1, "shop").unwrap();
+        let pipeline = log.pipeline("shop").unwrap();
+        assert_eq!(pipeline.position(), None);
+        assert_eq!(pipeline.next_sequence(), 1);
+        let batches = vec![
+            (orders.clone(), 1, one("a")),
+            (items.clone(), 0, one("b")),
+            (orders.clone(), 1, batch(&[b"c".to_vec(), b"d".to_vec()])),
+            (orders.clone(), 0, batch(&[])),
+        ];
+        assert_eq!(commit(&pipeline, "p1", batches), 1);
+        assert_eq!(commit(&pipeline, "p2", vec![]), 2);
+        assert_eq!(log.committed_ends(&orders), [0, 3]);
+        assert_eq!(items.end_offset(0), 1);
+        assert_eq!(orders.read(0, 0, 1000).unwrap().len(), 0);
+        assert_eq!(orders.read(1, 3, 1000).unwrap().len(), 0);
+        assert_eq!(orders.read(1, 1, 1).unwrap()[0].base_offset(), 1);
+    }
+    for _ in 0..2 {
+        let log = Log::open(dir.path(), options()).unwrap();
+        let contents = contents(&log, "shop").unwrap();
+        assert_eq!(contents.position, Some((2, b"p2".to_vec())));
+        assert_eq!(contents.records[&("shop.public.orders".to_owned(), 1)], [b"a", b"c", b"d"]);
+        assert_eq!(contents.records[&("shop.public.items".to_owned(), 0)], [b"b"]);
+        assert_eq!(log.pipelines(), ["shop"]);
+        assert_eq!(log.pipeline("shop").unwrap().next_sequence(), 3);
+    }
+}
+
+#[test]
+fn topics_are_made_once() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let topic = log.create_topic("t", 3, "p").unwrap();
+    assert_eq!(log.create_topic("t", 3, "p").unwrap().id(), topic.id());
+    let message = log.create_topic("t", 4, "p").unwrap_err().to_string();
+    assert_eq!(message, "topic `t` has 3 partitions, not 4: the number is fixed when a topic is made");
+    let message = log.create_topic("t", 3, "q").unwrap_err().to_string();
+    assert_eq!(message, "topic `t` belongs to pipeline `p`, not to `q`");
+    for bad in ["", "a/b", "..", "a b"] {
+        assert!(matches!(log.create_topic(bad, 1, "p"), Err(LogError::InvalidTopicName(_))), "{bad}");
+    }
+    assert!(matches!(log.create_topic("u", 0, "p"), Err(LogError::InvalidPartitionCount { .. })));
+    assert!(matches!(log.create_topic("u", 1, "_system"), Err(LogError::InvalidPipelineName(_))));
+    assert!(matches!(log.pipeline(""), Err(LogError::InvalidPipelineName(_))));
+}
+
+#[test]
+fn a_commit_that_does_not_fit_changes_nothing() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let mine = log.create_topic("mine", 1, "p").unwrap();
+    let other = log.create_topic("other", 1, "q").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let try_commit = |batches| pipeline.commit(CommitSet { batches, position: Bytes::new() });
+    let error = try_commit(vec![(mine.clone(), 0, one("a")), (other, 0, one("b"))]).unwrap_err();
+    assert!(matches!(error, LogError::TopicOwner { .. }), "{error}");
+    let error = try_commit(vec![(mine.clone(), 0, one("a")), (mine.clone(), 1, one("b"))]).unwrap_err();
+    assert_eq!(error.to_string(), "topic `mine` has no partition 1: it has 1, numbered from 0");
+    assert_eq!(mine.end_offset(0), 0);
+    assert_eq!(try_commit(vec![(mine.clone(), 0, one("a"))]).unwrap(), 1);
+    let error = mine.read(0, 2, 100).unwrap_err();
+    assert_eq!(error.to_string(), "offset 2 of topic `mine` partition 0 is out of range: it holds 0 to 1 (exclusive)");
+}
+
+#[test]
+fn segments_roll_and_reads_cross_them() {
+    let dir = temp_dir();
+    let small = LogOptions { segment_bytes: 2000, ..options() };
+    let log = Log::open(dir.path(), small.clone()).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let mut expected = Vec::new();
+    for round in 0..40u8 {
+        // The last ones are larger than a segment, and than what goes into the journal.
+        let size = if round < 30 { 300 } else { 700_000 };
+        let values: Vec<_> = (0..3).map(|n| vec![round ^ n; size / 3]).collect();
+        expected.extend(values.clone());
+        commit(&pipeline, "", vec![(topic.clone(), 0, batch(&values[..1])), (topic.clone(), 0, batch(&values[1..]))]);
+    }
+    let segments = std::fs::read_dir(dir.path().join("topics/t/0")).unwrap().count();
+    assert!(segments > 12, "{segments} segments");
+    drop((pipeline, log));
+
+    let log = Log::open(dir.path(), small).unwrap();
+    let topic = log.topic("t").unwrap();
+    for from in 0..=expected.len() {
+        assert!(read_all(&topic, 0, from as i64, 5000).unwrap() == expected[from..], "from {from}");
+    }
+    assert!(read_all(&topic, 0, 0, 1).unwrap() == expected);
+    assert!(read_all(&topic, 0, 0, 1 << 30).unwrap() == expected);
+    let all = topic.read(0, 0, 1 << 30).unwrap();
+    assert_eq!(all.last().unwrap().next_offset(), 120);
+    let whole: usize = all.iter().map(|batch| batch.bytes().len()).sum();
+
+    let backlog = topic.backlog(0, 0).unwrap();
+    assert_eq!((backlog.records, backlog.bytes), (120, whole as u64));
+    assert_eq!(backlog.oldest_timestamp_ms, Some(1_700_000_000_000));
+    let backlog = topic.backlog(0, 119).unwrap();
+    assert_eq!(backlog.records, 1);
+    assert!(backlog.bytes > 700_000 * 2 / 3 && backlog.bytes < 800_000, "{backlog:?}");
+    assert_eq!(topic.backlog(0, 120).unwrap(), log_core::Backlog::default());
+}
+
+#[test]
+fn compressed_batches_are_kept_as_they_are() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let values: Vec<_> = (0..1000).map(|n| format!("value {n} of many that are alike").into_bytes()).collect();
+    let mut expected = Vec::new();
+    for compression in [Compression::Lz4, Compression::Zstd, Compression::None] {
+        commit(&pipeline, "", vec![(topic.clone(), 0, batch_with(compression, &values))]);
+        expected.extend(values.clone());
+    }
+    assert!(read_all(&topic, 0, 0, 1000).unwrap() == expected);
+    let stored = topic.read(0, 0, 1 << 30).unwrap();
+    assert!(stored[1].bytes().len() < stored[0].bytes().len() && stored[0].bytes().len() * 2 < stored[2].bytes().len());
+}
+
+#[test]
+fn a_second_owner_is_refused() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let error = Log::open(dir.path(), options()).unwrap_err();
+    assert!(matches!(error, LogError::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+    assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    assert!(matches!(log.pipeline("p"), Err(LogError::PipelineInUse(_))));
+    drop(pipeline);
+    let pipeline = log.pipeline("p").unwrap();
+    log.close().unwrap();
+    // Handles that outlive the log neither keep it locked nor write to it.
+    let error = pipeline.commit(CommitSet::default()).unwrap_err();
+    assert!(matches!(error, LogError::Closed(_)), "{error}");
+    let again = Log::open(dir.path(), options()).unwrap();
+    assert_eq!(again.topic("t").unwrap().id(), topic.id());
+}
+
+#[test]
+fn deleted_topics_and_pipelines_are_gone() {
+    let dir = temp_dir();
+    let id = {
+        let log = Log::open(dir.path(), options()).unwrap();
+        let keep = log.create_topic("keep", 1, "p").unwrap();
+        let gone = log.create_topic("gone", 1, "p").unwrap();
+        let other = log.create_topic("other", 1, "q").unwrap();
+        let pipeline = log.pipeline("p").unwrap();
+        commit(&pipeline, "1", vec![(keep.clone(), 0, one("a")), (gone.clone(), 0, one("b"))]);
+        commit(&log.pipeline("q").unwrap(), "1", vec![(other, 0, one("c"))]);
+        log.delete_topic("gone").unwrap();
+        assert!(gone.is_deleted() && log.topic("gone").is_none());
+        assert!(matches!(gone.read(0, 0, 1), Err(LogError::UnknownTopic(_))));
+        assert!(matches!(log.delete_topic("gone"), Err(LogError::UnknownTopic(_))));
+        let set = CommitSet { batches: vec![(gone.clone(), 0, one("x"))], position: Bytes::new() };
+        assert!(matches!(pipeline.commit(set), Err(LogError::UnknownTopic(_))));
+        commit(&pipeline, "2", vec![(keep, 0, one("d"))]);
+        let again = log.create_topic("gone", 1, "p").unwrap();
+        assert_ne!(again.id(), gone.id());
+        assert_eq!(again.end_offset(0), 0);
+        assert!(matches!(log.delete_pipeline("p"), Err(LogError::PipelineInUse(_))));
+        again.id()
+    };
+    let log = Log::open(dir.path(), options()).unwrap();
+    assert_eq!(log.topic("gone").unwrap().id(), id);
+    assert_eq!(read_all(&log.topic("keep").unwrap(), 0, 0, 100).unwrap(), [b"a", b"d"]);
+    log.delete_pipeline("p").unwrap();
+    assert_eq!(log.pipelines(), ["q"]);
+    drop(log);
+    let log = Log::open(dir.path(), options()).unwrap();
+    assert_eq!(log.topics().iter().map(|topic| topic.name().to_owned()).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(log.position("p"), None);
+    assert_eq!(log.pipeline("p").unwrap().next_sequence(), 1);
+}
+
+#[test]
+fn files_belong_to_their_owner_only() {
+    fn check(path: &Path) {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let is_dir = entry.file_type().unwrap().is_dir();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if is_dir { 0o700 } else { 0o600 }, "{}", entry.path().display());
+            if is_dir {
+                check(&entry.path());
+            }
+        }
+    }
+    let dir = temp_dir();
+    let log = Log::open(&dir.path().join("data"), options()).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    commit(&log.pipeline("p").unwrap(), "", vec![(topic, 0, one("a"))]);
+    log.schemas().register("t-value", "{}").unwrap();
+    check(dir.path());
+    log.close().unwrap();
+    check(dir.path());
+}
+
+#[tokio::test]
+async fn waiting_readers_are_woken() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let other = log.create_topic("u", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let mut any = log.watch();
+    let reader = tokio::spawn({
+        let topic = topic.clone();
+        async move {
+            let mut committed = topic.committed();
+            let mut values = Vec::new();
+            while values.len() < 100 {
+                let more = read_all(&topic, 0, values.len() as i64, 100).unwrap();
+                if more.is_empty() {
+                    committed.changed().await.unwrap();
+                }
+                values.extend(more);
+            }
+            values
+        }
+    });
+    let untouched = other.committed();
+    for n in 0..100u8 {
+        commit(&pipeline, "", vec![(topic.clone(), 0, batch(&[vec![n]]))]);
+        if n % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(reader.await.unwrap(), (0..100).map(|n| vec![n]).collect::<Vec<_>>());
+    assert!(any.has_changed().unwrap() && !untouched.has_changed().unwrap());
+    any.mark_unchanged();
+    commit(&pipeline, "keep-alive", vec![]);
+    assert!(any.has_changed().unwrap());
+}
+
+/// Readers never see a part of a commit.
+#[test]
+fn ends_move_together() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let topic = log.create_topic("t", 16, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let rounds = 300;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..rounds {
+                let batches = (0..16).map(|partition| (topic.clone(), partition, one("a")));
+                commit(&pipeline, "", batches.collect());
+            }
+        });
+        loop {
+            let ends = log.committed_ends(&topic);
+            assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+            if ends[0] == rounds {
+                break;
+            }
+            for partition in 0..16 {
+                read_all(&topic, partition, topic.end_offset(partition).saturating_sub(2).max(0), 100).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn many_partitions_with_few_descriptors() {
+    let dir = temp_dir();
+    let few = LogOptions { open_files_max: 8, ..options() };
+    let log = Log::open(dir.path(), few).unwrap();
+    let topics: Vec<_> = (0..100).map(|n| log.create_topic(&format!("t{n:03}"), 2, "p").unwrap()).collect();
+    let pipeline = log.pipeline("p").unwrap();
+    for round in 0..5u8 {
+        let all = topics.iter().flat_map(|topic| [(topic.clone(), 0), (topic.clone(), 1)]);
+        commit(&pipeline, "", all.map(|(topic, partition)| (topic, partition, batch(&[vec![round]]))).collect());
+    }
+    let segments = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let segments = segments.filter(|path| path.starts_with(dir.path()) && path.extension().is_some_and(|e| e == "log")).count();
+    assert!(segments <= 8, "{segments} segment files are open");
+    for topic in &topics {
+        assert_eq!(read_all(topic, 1, 0, 100).unwrap(), (0..5).map(|n| vec![n]).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,210 @@
+//! A crash at every byte of the last commit: it is there as a whole or not at all, and all before it is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use log_core::{Log, PipelineLog};
+
+use crate::support::{Contents, batch, commit, contents, copy_dir, journal_path, one, options, segment_path, temp_dir};
+
+/// What can stand where a write was cut off.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    /// The file ends.
+    Nothing,
+    /// It has its length, but the rest never reached the disk.
+    Zeros,
+    /// Something else.
+    Garbage,
+}
+
+fn cut(bytes: &[u8], at: usize, rest: Rest) -> Vec<u8> {
+    let mut cut = bytes[..at].to_vec();
+    let tail = bytes.len() - at;
+    match rest {
+        Rest::Nothing => {}
+        Rest::Zeros => cut.resize(bytes.len(), 0),
+        Rest::Garbage => cut.extend((0..tail + 100).map(|n| (n as u8).wrapping_mul(31) ^ 0xa5)),
+    }
+    cut
+}
+
+/// A log as a crash leaves it after its last commit, with its contents before and after that.
+struct Crashed {
+    dir: tempfile::TempDir,
+    before: Contents,
+    after: Contents,
+    /// Where the journal entry of the last commit begins.
+    entry_start: usize,
+    /// The segments whose bytes of the last commit are in the journal, with their length before.
+    before_inline: Vec<(PathBuf, u64)>,
+    /// Where the last commit's bytes begin in partition 0 of topic `a`.
+    segment_start: usize,
+}
+
+fn crashed(last: impl FnOnce(&Log, &PipelineLog)) -> Crashed {
+    let original = temp_dir();
+    let log = Log::open(original.path(), options()).unwrap();
+    let a = log.create_topic("a", 2, "p").unwrap();
+    let b = log.create_topic("b", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    commit(&pipeline, "one", vec![(a.clone(), 0, one("a1")), (b, 0, one("b1"))]);
+    commit(&pipeline, "two", vec![(a.clone(), 0, batch(&[b"a2".to_vec(), b"a3".to_vec()])), (a, 1, one("a4"))]);
+    let before = contents(&log, "p").unwrap();
+    let size = |path: &Path| fs::metadata(path).unwrap().len() as usize;
+    let entry_start = size(&journal_path(original.path(), "p"));
+    let segment_start = size(&segment_path(original.path(), "a", 0, 0));
+    let segments = [("a", 0), ("a", 1), ("b", 0)].map(|(topic, partition)| {
+        let path = segment_path(original.path(), topic, partition, 0);
+        let len = size(&path) as u64;
+        (path.strip_prefix(original.path()).unwrap().to_owned(), len)
+    });
+    last(&log, &pipeline);
+    let inline = |(path, len): &(PathBuf, u64)| (size(&original.path().join(path)) as u64) < len + 100_000;
+    let before_inline = segments.into_iter().filter(inline).collect();
+    let after = contents(&log, "p").unwrap();
+    let dir = temp_dir();
+    copy_dir(original.path(), dir.path());
+    Crashed { dir, before, after, entry_start, before_inline, segment_start }
+}
+
+fn small_commit(log: &Log, pipeline: &PipelineLog) {
+    let (a, b) = (log.topic("a").unwrap(), log.topic("b").unwrap());
+    let batches = vec![(a.clone(), 0, one("a5")), (a, 1, one("a6")), (b, 0, batch(&[b"b2".to_vec(), b"b3".to_vec()]))];
+    commit(pipeline, "three", batches);
+}
+
+/// Topic `a` gets more than goes into the journal, topic `b` less.
+fn large_commit(log: &Log, pipeline: &PipelineLog) {
+    let (a, b) = (log.topic("a").unwrap(), log.topic("b").unwrap());
+    let large: Vec<_> = (0..70u8).map(|n| vec![n | 1; 10_000]).collect();
+    commit(pipeline, "three", vec![(a, 0, batch(&large)), (b, 0, one("b2"))]);
+}
+
+/// Opens a copy with one file replaced; its contents must be stable over further openings and commits.
+fn reopen(crashed: &Crashed, path: &Path, bytes: &[u8]) -> log_core::Result<Contents> {
+    let dir = temp_dir();
+    copy_dir(crashed.dir.path(), dir.path());
+    fs::write(dir.path().join(path.strip_prefix(crashed.dir.path()).unwrap()), bytes).unwrap();
+    let log = Log::open(dir.path(), options())?;
+    let found = contents(&log, "p")?;
+    commit(&log.pipeline("p").unwrap(), "next", vec![(log.topic("a").unwrap(), 0, one("next"))]);
+    drop(log);
+    let log = Log::open(dir.path(), options())?;
+    let mut expected = found.clone();
+    expected.records.entry(("a".to_owned(), 0)).or_default().push(b"next".to_vec());
+    expected.position = Some((found.position.as_ref().map_or(0, |(sequence, _)| *sequence) + 1, b"next".to_vec()));
+    assert_eq!(contents(&log, "p")?, expected);
+    Ok(found)
+}
+
+/// What the crash left of the bytes that a commit writes to segments after its journal entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unsynced {
+    Lost,
+    Written,
+}
+
+fn cut_journal(last: fn(&Log, &PipelineLog), unsynced: Unsynced) {
+    let crashed = crashed(last);
+    if unsynced == Unsynced::Lost {
+        for (path, len) in &crashed.before_inline {
+            fs::OpenOptions::new().write(true).open(crashed.dir.path().join(path)).unwrap().set_len(*len).unwrap();
+        }
+    }
+    let path = journal_path(crashed.dir.path(), "p");
+    let journal = fs::read(&path).unwrap();
+    // The trailer repeats what stands before it; without it the commit is whole.
+    let content_end = journal.len() - 16;
+    for at in crashed.entry_start..=journal.len() {
+        for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
+            let bytes = cut(&journal, at, rest);
+            let found = reopen(&crashed, &path, &bytes).unwrap_or_else(|error| panic!("cut at {at}, {rest:?}: {error}"));
+            let whole = bytes.len() >= journal.len() && bytes[..content_end] == journal[..content_end];
+            match unsynced {
+                Unsynced::Lost => {
+                    assert_eq!(found, if whole { &crashed.after } else { &crashed.before }.clone(), "cut at {at}, {rest:?}");
+                }
+                // Bytes that are gone from the entry can be in the segments: as a whole or not at all it is in any case.
+                Unsynced::Written => assert!(found == crashed.before || found == crashed.after, "cut at {at}, {rest:?}: {found:?}"),
+            }
+            assert!(!whole || found == crashed.after, "cut at {at}, {rest:?}");
+        }
+    }
+}
+
+#[test]
+fn journal_cut_at_every_byte_of_a_small_commit() {
+    cut_journal(small_commit, Unsynced::Lost);
+    cut_journal(small_commit, Unsynced::Written);
+}
+
+#[test]
+fn journal_cut_at_every_byte_of_a_large_commit() {
+    cut_journal(large_commit, Unsynced::Lost);
+    cut_journal(large_commit, Unsynced::Written);
+}
+
+#[test]
+fn segment_cut_at_every_byte_of_a_small_commit() {
+    let crashed = crashed(small_commit);
+    let path = segment_path(crashed.dir.path(), "a", 0, 0);
+    let segment = fs::read(&path).unwrap();
+    // The journal has the bytes, those of the commits before included: nothing is lost wherever it is cut.
+    for at in 0..=segment.len() {
+        for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
+            assert_eq!(reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap(), crashed.after, "cut at {at}, {rest:?}");
+        }
+    }
+}
+
+#[test]
+fn segment_cut_in_a_large_commit() {
+    let crashed = crashed(large_commit);
+    let path = segment_path(crashed.dir.path(), "a", 0, 0);
+    let segment = fs::read(&path).unwrap();
+    let journal_path = journal_path(crashed.dir.path(), "p");
+    let journal = fs::read(&journal_path).unwrap();
+    for at in (crashed.segment_start..segment.len()).step_by(10_007) {
+        for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
+            // With its journal entry the commit was synced, so that is damage …
+            let error = reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap_err().to_string();
+            assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
+            assert!(error.contains(&format!("damaged at byte {}", crashed.segment_start)), "{error}");
+            assert!(error.contains("offsets 3 to 72, are not those that were committed"), "{error}");
+            // … and without, it did not happen.
+            fs::write(&journal_path, &journal[..crashed.entry_start]).unwrap();
+            assert_eq!(reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap(), crashed.before);
+            fs::write(&journal_path, &journal).unwrap();
+        }
+    }
+    assert_eq!(reopen(&crashed, &path, &cut(&segment, segment.len(), Rest::Garbage)).unwrap(), crashed.after);
+}
+
+#[test]
+fn leftovers_are_removed_and_strangers_left_alone() {
+    let crashed = crashed(small_commit);
+    let dir = crashed.dir.path();
+    let leftovers = [
+        "journals/p/00000000000000000009.journal.new",
+        "topics/a/1/00000000000000000077.log",
+        "topics/a/1/00000000000000000000.log.swap",
+        "topics/.created-1/topic.json",
+        "topics/.deleted-1/0/00000000000000000000.log",
+        "journals/.deleted-1/00000000000000000001.journal",
+    ];
+    let strangers = ["topics/a/1/notes.txt", "topics/README", "topics/not a topic/x", "journals/x.y/z", "notes"];
+    for path in leftovers.iter().chain(&strangers) {
+        fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
+        fs::write(dir.join(path), "x").unwrap();
+    }
+    std::os::unix::fs::symlink("/nonexistent", dir.join("topics/a/1/link")).unwrap();
+    let log = Log::open(dir, options()).unwrap();
+    assert_eq!(contents(&log, "p").unwrap(), crashed.after);
+    for path in leftovers {
+        assert!(!dir.join(path).exists(), "{path}");
+    }
+    for path in strangers {
+        assert!(dir.join(path).exists(), "{path}");
+    }
+}

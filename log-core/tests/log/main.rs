@@ -1,0 +1,9 @@
+//! The log as its users see it: through the public API, and through damage to its files.
+
+mod api;
+mod crash;
+mod damage;
+mod internal_topics;
+mod model;
+mod read_only;
+mod support;
