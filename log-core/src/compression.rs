@@ -26,6 +26,8 @@ const CODEC_MASK: i16 = 0x07;
 const CODEC_LZ4: i16 = 3;
 const CODEC_ZSTD: i16 = 4;
 const ZSTD_LEVEL: i32 = 1;
+/// The size comes from the input: it shall not allocate more at once.
+const ONE_GO_BYTES_MAX: usize = 64 << 20;
 
 impl Compression {
     /// Bits 0 to 2 of a batch's `attributes`.
@@ -95,9 +97,15 @@ pub(crate) fn decompress(compression: Compression, records: &Bytes, limit: usize
         Compression::Lz4 => read_limited(FrameDecoder::new(records.as_ref()), records.len() * 4, limit, "LZ4"),
         Compression::Zstd => {
             let content = zstd::zstd_safe::get_frame_content_size(records).ok().flatten();
-            let expected = content.map_or(records.len() * 4, |bytes| bytes.min(limit as u64) as usize);
+            // Frames that say their size, as those written here do, are decompressed in one go.
+            if let Some(bytes) = content.and_then(|bytes| usize::try_from(bytes).ok())
+                && bytes <= limit.min(ONE_GO_BYTES_MAX)
+            {
+                let output = zstd::bulk::decompress(records, bytes);
+                return output.map(Bytes::from).map_err(|_| BatchError::Decompress("Zstandard"));
+            }
             let decoder = zstd::Decoder::with_buffer(records.as_ref()).map_err(|_| BatchError::Decompress("Zstandard"))?;
-            read_limited(decoder, expected, limit, "Zstandard")
+            read_limited(decoder, records.len() * 4, limit, "Zstandard")
         }
     }
 }

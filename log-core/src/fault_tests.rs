@@ -64,7 +64,7 @@ fn run(action: &'static str, path_part: &str, nth: usize) -> bool {
     let mut failures = 0;
     for round in 1..=12u8 {
         // Every fourth is written to the segment itself.
-        let size = if round % 4 == 0 { 600_000 } else { 400 };
+        let size = if round % 4 == 0 { 1_200_000 } else { 400 };
         let batches = || vec![(topics[0].clone(), 1, batch(round, size)), (topics[1].clone(), 0, batch(round, 300))];
         let commit = |pipeline: &crate::PipelineLog| {
             pipeline.commit(CommitSet { batches: batches(), position: Bytes::copy_from_slice(&[round]) })
@@ -154,7 +154,7 @@ fn failing_recoveries() {
             }
             // Bytes in the segment, no entry in the journal.
             faults::fail(dir.path(), "write", "journal", 0);
-            commit(&pipeline, 8, 600_000).unwrap_err();
+            commit(&pipeline, 8, 1_200_000).unwrap_err();
             faults::fail(dir.path(), action, "", nth);
             let first = log.pipeline("p");
             let happened = !faults::clear(dir.path());

@@ -1,1 +1,30 @@
-//! Change data capture from databases into files and warehouses, in one binary.
+//! Change data capture from databases into files and warehouses, in one process.
+//!
+//! A pipeline file names a source and its sinks. `ingest` takes groups of changes from the source and commits them, together with the
+//! source's position, to the log; `drain` reads the log for each sink and hands over what is due; `supervisor` starts again
+//! what failed. `definition` reads the files; `commands` holds a file for each subcommand.
+//!
+//! A build with connectors of one's own is one line: `mainstem::cli(Connectors::builtin().with_sink("my_sink", MySink::factory()))`.
+mod backoff;
+mod cli;
+mod commands;
+mod connectors;
+mod definition;
+mod demo;
+mod drain;
+mod failure;
+mod http;
+mod ingest;
+mod logging;
+mod memory;
+mod metrics;
+mod progress;
+#[cfg(test)]
+mod reference;
+mod registry;
+mod status;
+mod supervisor;
+mod topic_reader;
+
+pub use crate::{cli::cli, connectors::Connectors, definition::LogSettings};
+pub use connector_api as api;

@@ -77,7 +77,7 @@ fn small_commit(log: &Log, pipeline: &PipelineLog) {
 /// Topic `a` gets more than goes into the journal, topic `b` less.
 fn large_commit(log: &Log, pipeline: &PipelineLog) {
     let (a, b) = (log.topic("a").unwrap(), log.topic("b").unwrap());
-    let large: Vec<_> = (0..70u8).map(|n| vec![n | 1; 10_000]).collect();
+    let large: Vec<_> = (0..120u8).map(|n| vec![n | 1; 10_000]).collect();
     commit(pipeline, "three", vec![(a, 0, batch(&large)), (b, 0, one("b2"))]);
 }
 
@@ -165,13 +165,13 @@ fn segment_cut_in_a_large_commit() {
     let segment = fs::read(&path).unwrap();
     let journal_path = journal_path(crashed.dir.path(), "p");
     let journal = fs::read(&journal_path).unwrap();
-    for at in (crashed.segment_start..segment.len()).step_by(10_007) {
+    for at in (crashed.segment_start..segment.len()).step_by(20_011) {
         for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
             // With its journal entry the commit was synced, so that is damage …
             let error = reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap_err().to_string();
             assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
             assert!(error.contains(&format!("damaged at byte {}", crashed.segment_start)), "{error}");
-            assert!(error.contains("offsets 3 to 72, are not those that were committed"), "{error}");
+            assert!(error.contains("offsets 3 to 122, are not those that were committed"), "{error}");
             // … and without, it did not happen.
             fs::write(&journal_path, &journal[..crashed.entry_start]).unwrap();
             assert_eq!(reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap(), crashed.before);

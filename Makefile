@@ -1,0 +1,80 @@
+# `make` lists what there is. Everything installs what it is missing, says what and why, and leaves nothing running.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint fmt unit blackbox bench clean-cache
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := .cache/venv
+# Programs of the PostgreSQL that tests and benchmarks start in temporary folders.
+MAINSTEM_PG_BIN ?= /usr/lib/postgresql/15/bin
+export MAINSTEM_PG_BIN
+export MAINSTEM_PYTHON := $(CURDIR)/$(VENV)/bin/python
+export MAINSTEM_WEED := $(CURDIR)/$(VENV)/bin/weed
+# Scenarios that run at a time, each with servers of its own. More than this and two cores are only waited for.
+SCENARIOS_AT_A_TIME ?= 4
+# Options of the benchmark; see `make bench ARGS=--help`.
+ARGS ?=
+
+comma := ,
+TEST ?=
+step = @printf '\n==> %s\n' "$(1)"
+
+help: ## List the targets.
+	@echo "Mainstem: changes of a database into files and warehouses, with one binary."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Show it: a PostgreSQL, a pipeline into Parquet and SQLite, a kill -9, and the comparison. Two minutes after the build.
+	@scripts/install.sh cargo cc
+	$(call step,build (the first time about six minutes on two cores; nearly nothing after that))
+	@$(CARGO) build -p mainstem
+	$(call step,demo)
+	@bin=$$(scripts/postgres-bin.sh) && exec $(TARGET)/debug/mainstem demo --pg-bin "$$bin"
+
+build: ## Build the release binary: target/release/mainstem.
+	@scripts/install.sh cargo cc
+	$(CARGO) build --release -p mainstem
+
+test: .installed-for-tests ## Everything that has to hold: formatting, lints, unit tests, black-box tests.
+	$(call step,formatting)
+	@$(CARGO) fmt --all --check
+	$(call step,lints$(comma) warnings as errors)
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(call step,build of the tests)
+	$(CARGO) test --workspace --no-run
+	@$(CARGO) build --workspace --bins
+	$(call step,tests: each crate's own$(comma) and the built binary against real servers ($(SCENARIOS_AT_A_TIME) scenarios at a time))
+	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace
+	$(call step,all of it holds)
+
+lint: ## Formatting and lints only.
+	@scripts/install.sh cargo cc
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+unit: .installed-for-tests ## What each crate promises, without the black-box tests. The connectors' tests start servers of their own.
+	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace --exclude mainstem-tests
+
+blackbox: .installed-for-tests ## The built binary against real servers, killed and compared. TEST=name runs the scenarios of that name.
+	@$(CARGO) build --workspace --bins --examples
+	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test -p mainstem-tests $(TEST)
+
+fmt: ## Format the code.
+	$(CARGO) fmt --all
+
+bench: .installed-for-tests ## Measure against pg_recvlogical, psql, pyarrow and a C program; writes docs/benchmarks.md. ARGS=--help lists options.
+	@scripts/install.sh sqlite-dev
+	$(call step,release build (a cold one takes about 13 minutes on two cores))
+	@$(CARGO) build --release -p mainstem -p mainstem-tests --bins
+	@$(CARGO) build --release -p sink-files --example encode_rate
+	$(call step,benchmark)
+	@$(TARGET)/release/bench --binary $(TARGET)/release/mainstem $(ARGS)
+
+clean-cache: ## Remove the Python packages in .cache (tests and benchmarks install them again).
+	rm -rf .cache
+
+.PHONY: .installed-for-tests
+.installed-for-tests:
+	@scripts/install.sh cargo cc postgres15 venv strace openssl
+	@scripts/venv.sh

@@ -1,0 +1,244 @@
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use connector_api::{Recoverable, Recovery};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::{Client, Config, NoTls, Statement, config::SslMode as Negotiation};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{tls, types::PgType};
+use crate::{
+    config::{PostgresSettings, SslMode},
+    error::{JdbcError, ServerError},
+};
+
+/// What a session is set to.
+///
+/// - Nothing but our own statements decides how long a transaction lasts; a lock that somebody else holds is waited for a minute, then
+///   the flush starts over.
+/// - Texts that casts print and read do not depend on the server's settings, and names are found in no schema but those we write.
+/// - A batch is merged by looking its keys up in the table's index. The planner has no statistics of staged rows and would sometimes
+///   read the whole table to join it with ten thousand rows; it may not, and has no use for JIT either.
+/// - Staged rows stay in memory: `temp_buffers` holds more than one batch.
+const SESSION: &str = "SET statement_timeout = 0; SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = 0; \
+    SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex'; \
+    SET standard_conforming_strings = on; SET client_min_messages = warning; SET search_path = ''; \
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET temp_buffers = '32MB'";
+
+/// A connection keeps this many layouts of staged rows, and this many prepared statements; then it is replaced by a fresh one.
+const STAGES_MAX: usize = 64;
+const STATEMENTS_MAX: usize = 4096;
+
+/// The connections that all tables of a target share.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    settings: PostgresSettings,
+    permits: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// One connection, with what was made on it.
+pub(crate) struct Connection {
+    pub client: Client,
+    address: String,
+    stages: HashMap<String, String>,
+    statements: HashMap<String, Statement>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A connection on loan. It goes back by [`release`](Self::release); dropped otherwise (after an error, or when a future was dropped in the
+/// middle of a transaction) it is closed, and the server rolls back.
+#[derive(Debug)]
+pub(crate) struct Lease<'a> {
+    pub connection: Connection,
+    pool: &'a Pool,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Lease<'_> {
+    /// Gives the connection back, with no transaction open on it.
+    pub(crate) fn release(self) {
+        let Self { connection, pool, _permit } = self;
+        if connection.stages.len() < STAGES_MAX && connection.statements.len() < STATEMENTS_MAX {
+            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(settings: PostgresSettings) -> Result<Self, JdbcError> {
+        let tls = Arc::new(tls::client_config(&settings)?);
+        Ok(Self { permits: Semaphore::new(settings.connections), idle: Mutex::default(), settings, tls })
+    }
+
+    pub(crate) fn settings(&self) -> &PostgresSettings {
+        &self.settings
+    }
+
+    /// Closes the connections that wait, because one to the same server was lost.
+    pub(crate) fn forget_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Waits for a connection.
+    pub(crate) async fn lease(&self) -> Result<Lease<'_>, JdbcError> {
+        // The semaphore is never closed.
+        let permit = self.permits.acquire().await.ok();
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|connection| !connection.client.is_closed());
+            idle.pop()
+        };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        Ok(Lease { connection, pool: self, _permit: permit })
+    }
+
+    async fn connect(&self) -> Result<Connection, JdbcError> {
+        let settings = &self.settings;
+        let unix = settings.host.starts_with('/');
+        let mut config = Config::new();
+        config
+            .host(&settings.host)
+            .port(settings.port)
+            .dbname(&settings.database)
+            .user(&settings.user)
+            .application_name("mainstem")
+            .connect_timeout(Duration::from_secs(10))
+            .keepalives_idle(Duration::from_secs(30))
+            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(60))
+            .ssl_mode(match settings.sslmode {
+                SslMode::Disable => Negotiation::Disable,
+                SslMode::Prefer => Negotiation::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => Negotiation::Require,
+            });
+        if let Some(password) = &settings.password {
+            config.password(password.expose());
+        }
+        let failed = |error: tokio_postgres::Error| connect_error(settings.address(), error);
+        let client = if unix || settings.sslmode == SslMode::Disable {
+            let (client, connection) = config.ssl_mode(Negotiation::Disable).connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(connection);
+            client
+        } else {
+            let connector = MakeRustlsConnect::new(self.tls.as_ref().clone());
+            let (client, connection) = config.connect(connector).await.map_err(failed)?;
+            tokio::spawn(connection);
+            client
+        };
+        let connection = Connection { client, address: settings.address(), stages: HashMap::new(), statements: HashMap::new() };
+        connection.client.batch_execute(SESSION).await.map_err(|error| connection.failed("set up a session", error))?;
+        Ok(connection)
+    }
+}
+
+fn connect_error(address: String, error: tokio_postgres::Error) -> JdbcError {
+    let Some(refusal) = error.as_db_error() else {
+        // A certificate that is not trusted will not be trusted next time.
+        let mut cause = error.source();
+        let mut untrusted = false;
+        while let Some(inner) = cause {
+            untrusted |= matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
+            let inside = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+            untrusted |= inside.is_some_and(|inside| matches!(inside.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
+            cause = inner.source();
+        }
+        // A server without TLS stays without; missing passwords and unknown ways to log in stay too.
+        let text = error.to_string();
+        let settled = ["server does not support TLS", "password missing", "unsupported authentication"];
+        let transient = !untrusted && !settled.iter().any(|part| chain_contains(&error, part) || text.contains(part));
+        return JdbcError::Connect { address, transient, cause: Box::new(error) };
+    };
+    let cause = server_error(refusal);
+    let server = JdbcError::Server { doing: String::new(), cause: Box::new(cause.clone()) };
+    JdbcError::Connect { address, transient: server.recovery() == Recovery::Retry, cause: Box::new(cause) }
+}
+
+fn chain_contains(error: &dyn std::error::Error, part: &str) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains(part) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// What the server said, without what may be a row's value: see [`ServerError`].
+fn server_error(error: &tokio_postgres::error::DbError) -> ServerError {
+    let code = error.code().code().to_owned();
+    ServerError {
+        message: if code.starts_with("22") { String::new() } else { error.message().to_owned() },
+        table: error.table().map(str::to_owned),
+        column: error.column().map(str::to_owned),
+        constraint: error.constraint().map(str::to_owned),
+        code,
+    }
+}
+
+impl Connection {
+    /// The error of a statement that was to do something.
+    pub(crate) fn failed(&self, doing: &str, error: tokio_postgres::Error) -> JdbcError {
+        match error.as_db_error() {
+            Some(refusal) => JdbcError::Server { doing: doing.to_owned(), cause: Box::new(server_error(refusal)) },
+            None => JdbcError::ConnectionLost { address: self.address.clone(), doing: doing.to_owned(), cause: Box::new(error) },
+        }
+    }
+
+    /// Runs statements that take no parameters and give no rows.
+    pub(crate) async fn run(&self, doing: &str, sql: &str) -> Result<(), JdbcError> {
+        self.client.batch_execute(sql).await.map_err(|error| self.failed(doing, error))
+    }
+
+    /// The prepared statement for a text.
+    pub(crate) async fn prepare(&mut self, doing: &str, sql: &str) -> Result<Statement, JdbcError> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await.map_err(|error| self.failed(doing, error))?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The name of the temporary table for staged rows of these types, made if this connection has none yet. Not to be called in a
+    /// transaction. Its columns have numbers instead of names, so tables with the same types share it:
+    ///
+    /// | column | meaning |
+    /// |---|---|
+    /// | `k` | what to do, see [`stage_kind`](super::merge::stage_kind) |
+    /// | `n` | the number of the row in the flush |
+    /// | `m` | a bit for each column that was not sent; NULL if all were |
+    /// | `o0`… | the key that a moved row had |
+    /// | `c0`… | the columns |
+    pub(crate) async fn stage(&mut self, columns: &[PgType], key: &[usize]) -> Result<String, JdbcError> {
+        let mut layout = String::from("k smallint DEFAULT 0, n integer, m bytea");
+        for (number, kind) in key.iter().filter_map(|&index| columns.get(index)).enumerate() {
+            layout.push_str(&format!(", o{number} {}", kind.sql()));
+        }
+        for (number, kind) in columns.iter().enumerate() {
+            layout.push_str(&format!(", c{number} {}", kind.sql()));
+        }
+        if let Some(name) = self.stages.get(&layout) {
+            return Ok(name.clone());
+        }
+        let name = format!("pg_temp.mainstem_stage_{}", self.stages.len());
+        self.run("create a temporary table", &format!("CREATE TEMPORARY TABLE {name} ({layout}) ON COMMIT DELETE ROWS")).await?;
+        self.stages.insert(layout, name.clone());
+        Ok(name)
+    }
+}

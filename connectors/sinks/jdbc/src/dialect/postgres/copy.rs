@@ -1,0 +1,306 @@
+//! Rows as `COPY … FROM STDIN (FORMAT binary)` takes them: a header, for each row the number of fields (16 bits) and for each field its
+//! length (32 bits, -1 for NULL) and the bytes that its type's receive function reads, and a trailer. All numbers are big-endian.
+//! See PostgreSQL's documentation of COPY, "Binary Format", and for the types `*_recv` in `src/backend/utils/adt`.
+use super::types::PgType;
+use crate::cell::Cell;
+
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
+const EPOCH_DAYS: i32 = 10_957;
+const EPOCH_US: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
+/// The first day that a date can hold: 4714-11-24 BC, in days since 1970.
+const DATE_MIN: i32 = -2_440_588;
+/// The last day that a date can hold: 5874897-12-31, in days since 1970.
+const DATE_MAX: i32 = 2_145_042_905;
+/// The first moment that a timestamp can hold: 4714-11-24 00:00:00 BC, in microseconds since 1970. The last is beyond what 64 bits from 1970 can say.
+const TIMESTAMP_MIN: i64 = -210_866_803_200_000_000;
+
+/// A value that its type cannot hold, and why.
+pub(crate) type Refused = &'static str;
+
+/// Collects rows.
+#[derive(Debug)]
+pub(crate) struct CopyRows {
+    out: Vec<u8>,
+}
+
+impl CopyRows {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity + HEADER.len() + 2);
+        out.extend(HEADER);
+        Self { out }
+    }
+
+    /// Begins a row of that many fields; each is then appended once.
+    pub(crate) fn begin(&mut self, fields: usize) {
+        self.out.extend((fields as i16).to_be_bytes());
+    }
+
+    pub(crate) fn null(&mut self) {
+        self.out.extend((-1i32).to_be_bytes());
+    }
+
+    pub(crate) fn int2(&mut self, value: i16) {
+        self.out.extend(2i32.to_be_bytes());
+        self.out.extend(value.to_be_bytes());
+    }
+
+    pub(crate) fn int4(&mut self, value: i32) {
+        self.out.extend(4i32.to_be_bytes());
+        self.out.extend(value.to_be_bytes());
+    }
+
+    pub(crate) fn bytea(&mut self, value: &[u8]) {
+        self.out.extend((value.len() as i32).to_be_bytes());
+        self.out.extend(value);
+    }
+
+    /// Appends a field of that type.
+    #[inline]
+    pub(crate) fn value(&mut self, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
+        write_field(&mut self.out, kind, cell)
+    }
+
+    /// The rows with their trailer.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.out.extend((-1i16).to_be_bytes());
+        self.out
+    }
+}
+
+fn write_field(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
+    let at = out.len();
+    out.extend((-1i32).to_be_bytes());
+    if matches!(cell, Cell::Null) {
+        return Ok(());
+    }
+    write_bytes(out, kind, cell)?;
+    let length = i32::try_from(out.len() - at - 4).map_err(|_| "it is larger than 2 GiB")?;
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
+    match (kind, cell) {
+        (PgType::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
+        (PgType::Int2, Cell::Int16(value)) => out.extend(value.to_be_bytes()),
+        (PgType::Int4, Cell::Int32(value)) => out.extend(value.to_be_bytes()),
+        (PgType::Int8, Cell::Int64(value)) => out.extend(value.to_be_bytes()),
+        (PgType::Float4, Cell::Float32(value)) => out.extend(value.to_be_bytes()),
+        (PgType::Float8, Cell::Float64(value)) => out.extend(value.to_be_bytes()),
+        (PgType::Numeric(_), Cell::Decimal { unscaled, scale }) => write_decimal(out, unscaled, scale),
+        (PgType::Numeric(_), Cell::Text(text)) => write_numeric_text(out, text)?,
+        (PgType::Text | PgType::Json, Cell::Text(text)) => write_text(out, text)?,
+        (PgType::Jsonb, Cell::Text(text)) => {
+            // The version of the binary form.
+            out.push(1);
+            write_text(out, text)?;
+        }
+        (PgType::Bytea, Cell::Bytes(value)) => out.extend(value),
+        (PgType::Date, Cell::Date(days)) => out.extend(date(days)?.to_be_bytes()),
+        (PgType::Time, Cell::Time(micros)) => {
+            if !(0..=86_400_000_000).contains(&micros) {
+                return Err("it is no time of day");
+            }
+            out.extend(micros.to_be_bytes());
+        }
+        (PgType::Timestamp, Cell::Timestamp(micros)) | (PgType::TimestampTz, Cell::TimestampTz(micros)) => {
+            out.extend(timestamp(micros)?.to_be_bytes());
+        }
+        (PgType::Interval, Cell::Interval { months, days, micros }) => {
+            out.extend(micros.to_be_bytes());
+            out.extend(days.to_be_bytes());
+            out.extend(months.to_be_bytes());
+        }
+        (PgType::Uuid, Cell::Uuid(value)) => out.extend(value),
+        (PgType::Array(item), Cell::List { items, start, end }) => {
+            let length = end.saturating_sub(start);
+            let dimensions = i32::from(length > 0);
+            let has_null = i32::from((start..end).any(|index| matches!(items.cell(index), Cell::Null)));
+            out.extend(dimensions.to_be_bytes());
+            out.extend(has_null.to_be_bytes());
+            out.extend(item.oid().to_be_bytes());
+            if length > 0 {
+                out.extend(i32::try_from(length).map_err(|_| "it has too many elements")?.to_be_bytes());
+                // The index of the first element.
+                out.extend(1i32.to_be_bytes());
+            }
+            for index in start..end {
+                write_field(out, item, items.cell(index))?;
+            }
+        }
+        _ => return Err("its type is not the one that its schema says"),
+    }
+    Ok(())
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
+    if text.as_bytes().contains(&0) {
+        return Err("PostgreSQL's text cannot hold the character U+0000");
+    }
+    out.extend(text.as_bytes());
+    Ok(())
+}
+
+fn date(days: i32) -> Result<i32, Refused> {
+    match days {
+        i32::MAX | i32::MIN => Ok(days),
+        DATE_MIN..=DATE_MAX => Ok(days - EPOCH_DAYS),
+        _ => Err("it is outside PostgreSQL's dates, 4714-11-24 BC to 5874897-12-31"),
+    }
+}
+
+fn timestamp(micros: i64) -> Result<i64, Refused> {
+    match micros {
+        i64::MAX | i64::MIN => Ok(micros),
+        TIMESTAMP_MIN.. => Ok(micros - EPOCH_US),
+        _ => Err("it is before PostgreSQL's first timestamp, 4714-11-24 00:00:00 BC"),
+    }
+}
+
+const POSITIVE: u16 = 0x0000;
+const NEGATIVE: u16 = 0x4000;
+const NAN: u16 = 0xC000;
+const INFINITY: u16 = 0xD000;
+const NEGATIVE_INFINITY: u16 = 0xF000;
+
+/// A numeric is its digits to the base 10,000, the first one's power (weight), a sign, and the decimal digits to show after the point.
+fn write_numeric(out: &mut Vec<u8>, digits: &[i16], weight: i16, sign: u16, scale: u16) {
+    let leading = digits.iter().take_while(|digit| **digit == 0).count();
+    let digits = digits.get(leading..).unwrap_or_default();
+    let trailing = digits.iter().rev().take_while(|digit| **digit == 0).count();
+    let digits = digits.get(..digits.len() - trailing).unwrap_or_default();
+    let weight = if digits.is_empty() { 0 } else { weight - leading as i16 };
+    let sign = if digits.is_empty() && sign == NEGATIVE { POSITIVE } else { sign };
+    out.extend((digits.len() as i16).to_be_bytes());
+    out.extend(weight.to_be_bytes());
+    out.extend(sign.to_be_bytes());
+    out.extend(scale.to_be_bytes());
+    for digit in digits {
+        out.extend(digit.to_be_bytes());
+    }
+}
+
+fn write_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
+    let sign = if unscaled < 0 { NEGATIVE } else { POSITIVE };
+    let (scale, value) = (u32::from(scale.min(38)), unscaled.unsigned_abs());
+    let divisor = 10u128.pow(scale);
+    let (mut whole, mut fraction) = (value / divisor, value % divisor);
+    // At most 10 digits before the point and 10 after it; filled from the last one.
+    let mut digits = [0i16; 20];
+    let mut first = digits.len();
+    let mut put = |digit: u128| {
+        first -= 1;
+        if let Some(place) = digits.get_mut(first) {
+            *place = digit as i16;
+        }
+    };
+    let mut rest = scale;
+    while rest > 0 {
+        // Only the last group can be short of four decimal digits: it is filled up with zeroes.
+        let taken = if rest.is_multiple_of(4) { 4 } else { rest % 4 };
+        let power = 10u128.pow(taken);
+        put(fraction % power * 10u128.pow(4 - taken));
+        fraction /= power;
+        rest -= taken;
+    }
+    let mut weight = -1;
+    while whole > 0 {
+        put(whole % 10_000);
+        whole /= 10_000;
+        weight += 1;
+    }
+    write_numeric(out, digits.get(first..).unwrap_or_default(), weight, sign, scale as u16);
+}
+
+fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
+    const NO_NUMBER: Refused = "it is the text of a number in the source, but does not read as one";
+    let special = match text {
+        "NaN" => Some(NAN),
+        "Infinity" => Some(INFINITY),
+        "-Infinity" => Some(NEGATIVE_INFINITY),
+        _ => None,
+    };
+    if let Some(sign) = special {
+        write_numeric(out, &[], 0, sign, 0);
+        return Ok(());
+    }
+    let (sign, plain) = text.strip_prefix('-').map_or((POSITIVE, text), |plain| (NEGATIVE, plain));
+    let (whole, fraction) = plain.split_once('.').unwrap_or((plain, ""));
+    let digit_only = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !digit_only(whole) || !digit_only(fraction) {
+        return Err(NO_NUMBER);
+    }
+    let whole = whole.trim_start_matches('0');
+    if whole.len() > 131_072 || fraction.len() > 16_383 {
+        return Err("it has more digits than PostgreSQL's numeric can hold");
+    }
+    let value = |group: &[u8]| group.iter().fold(0i16, |value, digit| value * 10 + i16::from(digit - b'0'));
+    let mut digits = Vec::with_capacity(whole.len() / 4 + fraction.len() / 4 + 2);
+    let (short, groups) = whole.as_bytes().split_at(whole.len() % 4);
+    if !short.is_empty() {
+        digits.push(value(short));
+    }
+    digits.extend(groups.chunks(4).map(value));
+    let weight = digits.len() as i32 - 1;
+    digits.extend(fraction.as_bytes().chunks(4).map(|group| value(group) * 10i16.pow(4 - group.len() as u32)));
+    write_numeric(out, &digits, weight as i16, sign, fraction.len() as u16);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numeric(write: impl FnOnce(&mut Vec<u8>)) -> (Vec<i16>, i16, u16, u16) {
+        let mut out = Vec::new();
+        write(&mut out);
+        let word = |index: usize| i16::from_be_bytes([out[index * 2], out[index * 2 + 1]]);
+        assert_eq!(out.len(), 8 + word(0) as usize * 2);
+        ((0..word(0) as usize).map(|index| word(4 + index)).collect(), word(1), word(2) as u16, word(3) as u16)
+    }
+
+    #[test]
+    fn numerics_from_numbers_and_from_text_are_the_same() {
+        for (unscaled, scale, text, expected) in [
+            (110, 2, "1.10", (vec![1, 1000], 0, POSITIVE, 2)),
+            (-999, 2, "-9.99", (vec![9, 9900], 0, NEGATIVE, 2)),
+            (0, 2, "0.00", (vec![], 0, POSITIVE, 2)),
+            (12_345_678, 0, "12345678", (vec![1234, 5678], 1, POSITIVE, 0)),
+            (100_000_000, 0, "100000000", (vec![1], 2, POSITIVE, 0)),
+            (1, 5, "0.00001", (vec![1000], -2, POSITIVE, 5)),
+            (222_200, 4, "22.2200", (vec![22, 2200], 0, POSITIVE, 4)),
+        ] {
+            assert_eq!(numeric(|out| write_decimal(out, unscaled, scale)), expected, "{text}");
+            assert_eq!(numeric(|out| write_numeric_text(out, text).unwrap()), expected, "{text}");
+        }
+        let nines = 10i128.pow(38) - 1;
+        assert_eq!(
+            numeric(|out| write_decimal(out, nines, 38)),
+            numeric(|out| write_numeric_text(out, &format!("0.{}", "9".repeat(38))).unwrap())
+        );
+    }
+
+    #[test]
+    fn text_that_is_no_number_is_refused() {
+        for text in ["", ".", "-", "1e5", "1.2.3", "+1", "12x", " 1", "0x10", "--1"] {
+            assert!(write_numeric_text(&mut Vec::new(), text).is_err(), "{text}");
+        }
+        assert!(write_numeric_text(&mut Vec::new(), &"9".repeat(131_072)).is_ok());
+        assert!(write_numeric_text(&mut Vec::new(), &"9".repeat(131_073)).is_err());
+    }
+
+    #[test]
+    fn what_the_server_cannot_hold_is_refused() {
+        assert!(date(DATE_MIN - 1).is_err() && date(DATE_MAX + 1).is_err());
+        assert_eq!((date(0), date(i32::MAX)), (Ok(-10_957), Ok(i32::MAX)));
+        assert!(timestamp(TIMESTAMP_MIN - 1).is_err());
+        assert_eq!(timestamp(i64::MIN), Ok(i64::MIN));
+        assert!(write_text(&mut Vec::new(), "a\0b").is_err());
+        assert!(write_bytes(&mut Vec::new(), &PgType::Time, Cell::Time(-1)).is_err());
+        assert!(write_bytes(&mut Vec::new(), &PgType::Int4, Cell::Int64(1)).is_err());
+    }
+}

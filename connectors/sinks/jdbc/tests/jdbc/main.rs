@@ -1,0 +1,11 @@
+//! The sink through its public face, on real databases: SQLite files, and a PostgreSQL server that the tests start for themselves.
+mod append;
+mod changes;
+mod database;
+mod evolution;
+mod fencing;
+mod model;
+mod postgres_server;
+mod rows;
+mod tls;
+mod values;

@@ -1,0 +1,140 @@
+use std::{fmt, str::FromStr};
+
+use connector_api::TableName;
+
+/// A line under `tables:`: a table's name, or a pattern in which an unquoted `*` stands for any text without a dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TablePattern {
+    text: String,
+    schema: Vec<Piece>,
+    name: Vec<Piece>,
+}
+
+/// A part of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Any,
+}
+
+impl TablePattern {
+    /// Whether the pattern stands for this table.
+    pub(crate) fn matches(&self, table: &TableName) -> bool {
+        matches(&self.schema, &table.schema) && matches(&self.name, &table.name)
+    }
+
+    /// The one table it can stand for; `None` if it has a `*`.
+    pub(crate) fn exact(&self) -> Option<TableName> {
+        let text = |pieces: &[Piece]| match pieces {
+            [Piece::Text(text)] => Some(text.clone()),
+            _ => None,
+        };
+        Some(TableName::new(text(&self.schema)?, text(&self.name)?))
+    }
+}
+
+impl fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A greedy match with one step back to the last `*` is enough, because a later `*` can make up for all that an earlier one took.
+fn matches(pieces: &[Piece], text: &str) -> bool {
+    match pieces {
+        [] => text.is_empty(),
+        [Piece::Text(exact)] => exact == text,
+        [Piece::Text(prefix), rest @ ..] => text.strip_prefix(prefix.as_str()).is_some_and(|text| matches(rest, text)),
+        [Piece::Any] => true,
+        [Piece::Any, rest @ ..] => {
+            let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            starts.into_iter().any(|at| matches(rest, &text[at..]))
+        }
+    }
+}
+
+impl FromStr for TablePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |problem: &str| format!("`{text}` {problem}; write `schema.table`, with double quotes round unusual names");
+        let mut parts = vec![Vec::new()];
+        let mut rest = text.trim().chars().peekable();
+        while let Some(c) = rest.next() {
+            let last = parts.last_mut().ok_or_else(|| wrong("is empty"))?;
+            match c {
+                '"' => loop {
+                    match (rest.next(), rest.peek()) {
+                        (Some('"'), Some('"')) => {
+                            rest.next();
+                            push(last, '"');
+                        }
+                        (Some('"'), _) => break,
+                        (Some(c), _) => push(last, c),
+                        (None, _) => return Err(wrong("has a quote that does not end")),
+                    }
+                },
+                '.' => parts.push(Vec::new()),
+                '*' if last.last() == Some(&Piece::Any) => {}
+                '*' => last.push(Piece::Any),
+                c if c.is_alphanumeric() || matches!(c, '_' | '$' | '-') => push(last, c),
+                c => return Err(wrong(&format!("has a `{c}` outside of quotes"))),
+            }
+        }
+        let mut parts = parts.into_iter();
+        let (schema, name) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), None, _) => (vec![Piece::Text("public".to_owned())], name),
+            (Some(schema), Some(name), None) => (schema, name),
+            _ => return Err(wrong("has too many dots")),
+        };
+        if schema.is_empty() || name.is_empty() {
+            return Err(wrong("lacks a name"));
+        }
+        if schema.iter().chain(&name).filter(|piece| **piece == Piece::Any).count() > 8 {
+            return Err(wrong("has more than eight `*`"));
+        }
+        Ok(Self { text: text.trim().to_owned(), schema, name })
+    }
+}
+
+fn push(pieces: &mut Vec<Piece>, c: char) {
+    match pieces.last_mut() {
+        Some(Piece::Text(text)) => text.push(c),
+        _ => pieces.push(Piece::Text(c.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_tables() {
+        let check = |pattern: &str, schema: &str, name: &str| {
+            pattern.parse::<TablePattern>().unwrap().matches(&TableName::new(schema, name))
+        };
+        for (pattern, schema, name, expected) in [
+            ("orders", "public", "orders", true),
+            ("orders", "sales", "orders", false),
+            ("sales.*", "sales", "a.b", true),
+            ("sales.*", "sales2", "a", false),
+            ("*.o*s", "x", "orders", true),
+            ("*.o*s", "x", "order", false),
+            ("public.*_*_log", "public", "a_b_c_log", true),
+            ("public.\"a.b\"", "public", "a.b", true),
+            ("public.\"a\"\"*\"", "public", "a\"*", true),
+            ("public.\"a\"\"*\"", "public", "a\"x", false),
+        ] {
+            assert_eq!(check(pattern, schema, name), expected, "{pattern} {schema}.{name}");
+        }
+        assert_eq!("a.b".parse::<TablePattern>().unwrap().exact(), Some(TableName::new("a", "b")));
+        assert_eq!("a.b*".parse::<TablePattern>().unwrap().exact(), None);
+    }
+
+    #[test]
+    fn wrong_patterns_are_errors() {
+        for wrong in ["", ".", "a.", ".a", "a.b.c", "a b", "\"a", "a;b", "*a*a*a*a*a*a*a*a*a*"] {
+            assert!(wrong.parse::<TablePattern>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr};
+
+use clap::{Args, Parser, Subcommand};
+use connector_api::ByteSize;
+
+use crate::{Connectors, commands, definition::DefinitionError, demo, logging};
+
+/// Change data capture from databases into files and warehouses, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "mainstem", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run pipelines until stopped, or with --once until everything there is now has been written.
+    Run(RunArgs),
+    /// Say what would keep pipelines from running, with the statements that mend it. Creates nothing.
+    Check(CheckArgs),
+    /// Show positions and how far each sink is behind. Works beside a running `run`.
+    Status(StatusArgs),
+    /// Have tables of a stopped pipeline read from the beginning at its next start.
+    Resnapshot(ResnapshotArgs),
+    /// Remove a stopped pipeline: slot and publication at the source, topics and position here. Targets keep what they have.
+    Drop(DropArgs),
+    /// List the topics of the log. Works beside a running `run`.
+    Topics(TopicsArgs),
+    /// Print the changes of a topic, a JSON object a line. Works beside a running `run`.
+    Read(ReadArgs),
+    /// List the connectors, or the settings of one.
+    Connectors(ConnectorsArgs),
+    /// Show it all on this machine in about a minute: a private PostgreSQL, a pipeline into Parquet and SQLite, a kill -9, a comparison.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// The folder of the log: topics, positions, schemas. All that a pipeline must remember is in it.
+    #[arg(long, value_name = "DIR", default_value = "mainstem-data")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Pipeline files, or folders of them (*.yaml, *.yml).
+    #[arg(required = true, value_name = "FILE_OR_DIR")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Serve /status, /metrics and /health at this address; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// End with exit code 0 once everything that the sources had at the start was written by every sink.
+    #[arg(long)]
+    pub once: bool,
+    /// Bytes that may be in flight between sockets and sinks. Default: a quarter of the cgroup's limit, at most 64MiB.
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_str)]
+    pub memory: Option<ByteSize>,
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: logging::Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Pipeline files, or folders of them.
+    #[arg(required = true, value_name = "FILE_OR_DIR")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Only read the files: connect to nothing.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Pipeline files: with them, positions are explained and the sources are asked what they keep for us.
+    #[arg(value_name = "FILE_OR_DIR")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResnapshotArgs {
+    /// The pipeline: its file, or its name if it ran from this data directory before.
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// Tables, as `schema.table`; none means all.
+    #[arg(value_name = "TABLE")]
+    pub tables: Vec<String>,
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DropArgs {
+    /// The pipeline: its file, or its name if it ran from this data directory before.
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicsArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// The topic's name: `<pipeline>.<schema>.<table>`.
+    pub topic: String,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// The first offset to print; the topic's start if left out.
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<i64>,
+    /// Only this partition.
+    #[arg(long, value_name = "N")]
+    pub partition: Option<i32>,
+    /// Go on with what is committed later, until interrupted.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectorsArgs {
+    /// The connector whose settings are to be listed.
+    pub name: Option<String>,
+    /// Print the JSON schema of pipeline files, for editors.
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// Runs the command line of the process with these connectors, and returns its exit code: 0 done, 1 failed, 2 wrong input.
+pub fn cli(connectors: Connectors) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    // Two providers of cryptography are linked (the S3 SDK brings one more), so rustls would refuse to guess.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start threads")),
+    };
+    let ended = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => commands::run::run(args, connectors).await,
+            Command::Check(args) => commands::check::run(args, connectors).await,
+            Command::Status(args) => commands::status::run(args, connectors).await,
+            Command::Resnapshot(args) => commands::resnapshot::run(args, connectors).await,
+            Command::Drop(args) => commands::drop::run(args, connectors).await,
+            Command::Topics(args) => commands::topics::run(args),
+            Command::Read(args) => commands::read::run(args).await,
+            Command::Connectors(args) => commands::connectors::run(&args, &connectors),
+            Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
+        }
+    });
+    // What still blocks (a hanging server) must not hold up the end.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // A pipe that was closed (`mainstem read … | head`) is no failure to speak of.
+    if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let wrong_input = error.downcast_ref::<DefinitionError>().is_some() || error.downcast_ref::<commands::WrongInput>().is_some();
+    ExitCode::from(if wrong_input { 2 } else { 1 })
+}

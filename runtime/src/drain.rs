@@ -1,0 +1,221 @@
+//! Log → sinks: for each topic and sink, hands over what is due and reports what the target made durable.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use connector_api::{ByteBudget, Delivery, Filled, FlushPolicy, NextOffsets, Shutdown, Sink, Target, TopicId, TopicInfo};
+use log_core::{Log, Topic};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    failure::Failure,
+    ingest::clock_us,
+    registry::LogRegistry,
+    status::SinkStatus,
+    topic_reader::{Step, TopicReader},
+};
+
+/// How much of the log is read and decoded at once.
+const READ_BYTES: usize = 2 << 20;
+
+/// What all topics of one sink share.
+pub(crate) struct DrainContext {
+    pub log: Log,
+    /// Name under which offsets are reported to the log: pipeline and sink.
+    pub group: String,
+    pub target: Arc<dyn Target>,
+    pub delivery: Delivery,
+    pub policy: FlushPolicy,
+    /// How many topics may be written at once.
+    pub writers: Arc<Semaphore>,
+    pub budget: ByteBudget,
+    pub status: Arc<SinkStatus>,
+    pub shutdown: Shutdown,
+    /// True once the run is to end when everything committed was drained.
+    pub finish: watch::Receiver<bool>,
+}
+
+/// Partitions that are written together: all of a topic, or one.
+struct Unit {
+    reader: TopicReader,
+    /// Bytes of the log that made one byte in the target, in the last flush.
+    log_bytes_per_byte: f64,
+}
+
+/// Drains one topic until shutdown, or to its end once `finish` is given.
+pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Failure> {
+    let Some(schema) = latest_schema(&context.log, topic)? else {
+        // The topic was made, but its first commit is not there yet: the caller comes again.
+        return Ok(());
+    };
+    let info =
+        TopicInfo { id: TopicId(*topic.id().as_bytes()), name: topic.name().to_owned(), partitions: topic.partitions(), schema };
+    let reported = context.log.offsets().get(&context.group, topic.id());
+    let opened = context.target.open(&info, &reported).await?;
+    let start = resume_offsets(topic, &opened.next)?;
+    report(context, topic, &start);
+    let registry = LogRegistry(context.log.clone());
+    let unit = |from: NextOffsets| Unit { reader: TopicReader::new(topic, &registry, &from), log_bytes_per_byte: 1.0 };
+    let mut units: Vec<Unit> = match context.delivery {
+        Delivery::WholeTable => vec![unit(start)],
+        Delivery::PerPartition => start.into_iter().map(|(partition, next)| unit(BTreeMap::from([(partition, next)]))).collect(),
+    };
+    let mut sink = opened.sink;
+    let mut commits = topic.committed();
+    let mut finish = context.finish.clone();
+    let mut shutdown = context.shutdown.clone();
+    loop {
+        commits.borrow_and_update();
+        let finishing = *finish.borrow_and_update();
+        let mut wait = Duration::MAX;
+        for unit in &mut units {
+            loop {
+                if shutdown.is_requested() {
+                    return Ok(());
+                }
+                wait = match due(topic, &unit.reader.done(), context.policy, unit.log_bytes_per_byte)? {
+                    Due::Never => break,
+                    Due::In(rest) if !finishing => {
+                        wait = wait.min(rest);
+                        break;
+                    }
+                    Due::In(_) | Due::Now => wait,
+                };
+                let _writer = context.writers.acquire().await;
+                write_one(topic, context, sink.as_mut(), unit).await?;
+            }
+        }
+        if finishing {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = commits.changed() => {}
+            _ = finish.changed() => {}
+            () = shutdown.requested() => return Ok(()),
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+async fn sleep(wait: Duration) {
+    if wait == Duration::MAX { std::future::pending().await } else { tokio::time::sleep(wait).await }
+}
+
+/// The offsets to begin at: the target's, checked against the log.
+fn resume_offsets(topic: &Topic, target: &NextOffsets) -> Result<NextOffsets, Failure> {
+    let mut start = BTreeMap::new();
+    for partition in 0..topic.partitions() {
+        let (first, end) = (topic.start_offset(partition), topic.end_offset(partition));
+        let next = target.get(&partition).copied().unwrap_or(first);
+        let place = format!("topic `{}` partition {partition}", topic.name());
+        if next > end {
+            return Err(Failure::stop(format!(
+                "{place}: the target already holds everything up to offset {next}, but the log ends at {end}: it is another or an older \
+                 log. Restore the data directory that belongs to this target, or begin anew: empty the target and `mainstem resnapshot`"
+            )));
+        }
+        if next < first {
+            return Err(Failure::stop(format!(
+                "{place}: the target needs offset {next}, but the log begins at {first}: the records between are gone. \
+                 Begin anew: empty the target and `mainstem resnapshot`"
+            )));
+        }
+        start.insert(partition, next);
+    }
+    Ok(start)
+}
+
+enum Due {
+    Never,
+    In(Duration),
+    Now,
+}
+
+/// Whether what waits in the log is to be written.
+fn due(topic: &Topic, next: &NextOffsets, policy: FlushPolicy, log_bytes_per_byte: f64) -> Result<Due, Failure> {
+    let (mut records, mut bytes, mut oldest) = (0, 0, i64::MAX);
+    for (&partition, &offset) in next {
+        let backlog = topic.backlog(partition, offset)?;
+        records += backlog.records;
+        bytes += backlog.bytes;
+        oldest = oldest.min(backlog.oldest_timestamp_ms.unwrap_or(i64::MAX));
+    }
+    if records == 0 {
+        return Ok(Due::Never);
+    }
+    if records >= policy.rows || bytes as f64 >= policy.bytes as f64 * log_bytes_per_byte {
+        return Ok(Due::Now);
+    }
+    let age = Duration::from_millis((clock_us() / 1000).saturating_sub(oldest).max(0) as u64);
+    Ok(if age >= policy.age { Due::Now } else { Due::In(policy.age - age) })
+}
+
+/// Writes until the sink is full or the log is at its end, and flushes.
+async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, unit: &mut Unit) -> Result<(), Failure> {
+    let began = Instant::now();
+    let before = unit.reader.done();
+    let backlog_before = backlog_bytes(topic, &before)?;
+    let mut filled = Filled::default();
+    loop {
+        let reservation = context.budget.reserve(READ_BYTES * 2).await;
+        // Reading and decoding are work for a processor, not for the task that other sinks wait on.
+        let step = tokio::task::block_in_place(|| unit.reader.next(READ_BYTES))?;
+        let inputs = match step {
+            Step::CaughtUp | Step::SchemaChange => break,
+            Step::Inputs(inputs) => inputs,
+        };
+        for input in inputs {
+            filled = sink.write(input).await?;
+        }
+        drop(reservation);
+        let full = filled.bytes >= context.policy.bytes || filled.rows >= context.policy.rows;
+        if full || context.shutdown.is_requested() {
+            break;
+        }
+    }
+    let flushed = sink.flush().await?;
+    let expected = unit.reader.done();
+    // A partition without rows since the last flush is not in the answer: what was passed over there (tombstones) counts as done.
+    let next: NextOffsets =
+        expected.iter().map(|(partition, offset)| (*partition, flushed.next.get(partition).copied().unwrap_or(*offset))).collect();
+    if next != expected {
+        tracing::info!(topic = topic.name(), "another writer was here before: going on where it ended");
+        unit.reader.seek(&next);
+    }
+    report(context, topic, &next);
+    if flushed.bytes > 0 {
+        let log_bytes = backlog_before.saturating_sub(backlog_bytes(topic, &next)?);
+        unit.log_bytes_per_byte = (log_bytes as f64 / flushed.bytes as f64).clamp(0.25, 16.0);
+    }
+    context.status.flushed(filled.rows, flushed.bytes, began.elapsed());
+    Ok(())
+}
+
+fn backlog_bytes(topic: &Topic, next: &NextOffsets) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    for (&partition, &offset) in next {
+        bytes += topic.backlog(partition, offset)?.bytes;
+    }
+    Ok(bytes)
+}
+
+fn report(context: &DrainContext, topic: &Topic, next: &NextOffsets) {
+    for (&partition, &offset) in next {
+        context.log.offsets().report(&context.group, topic.id(), partition, offset);
+    }
+    context.status.set_next(topic, next);
+}
+
+/// The latest schema of a topic's rows; `None` while it has none.
+fn latest_schema(log: &Log, topic: &Topic) -> Result<Option<Arc<connector_api::TableSchema>>, Failure> {
+    match log.schemas().versions(&format!("{}-value", topic.name())).last() {
+        Some(version) => {
+            let unreadable = |error| Failure::stop(format!("the schema of topic `{}` cannot be read: {error}", topic.name()));
+            Ok(Some(formats::table_schema(&version.schema).map_err(unreadable)?))
+        }
+        None => Ok(None),
+    }
+}

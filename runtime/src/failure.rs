@@ -1,0 +1,45 @@
+use connector_api::{ConnectorError, Recoverable as _, Recovery};
+use formats::FormatError;
+use log_core::LogError;
+
+/// An error on its way to the supervisor: what to do, and what to tell.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub recovery: Recovery,
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// Somebody has to decide.
+    pub fn stop(message: impl Into<String>) -> Self {
+        Self { recovery: Recovery::Stop, error: anyhow::anyhow!(message.into()) }
+    }
+
+    /// With what was being done.
+    pub fn context(self, context: impl std::fmt::Display + Send + Sync + 'static) -> Self {
+        Self { recovery: self.recovery, error: self.error.context(context) }
+    }
+}
+
+impl From<ConnectorError> for Failure {
+    fn from(error: ConnectorError) -> Self {
+        Self { recovery: error.recovery(), error: anyhow::Error::from_boxed(error.into_inner()) }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        // A full or failing disk may mend itself; what is damaged, missing or misused does not.
+        let recovery = match &error {
+            LogError::Io { .. } | LogError::Poisoned { .. } => Recovery::Retry,
+            _ => Recovery::Stop,
+        };
+        Self { recovery, error: error.into() }
+    }
+}
+
+impl From<FormatError> for Failure {
+    fn from(error: FormatError) -> Self {
+        Self { recovery: error.recovery(), error: error.into() }
+    }
+}

@@ -1,0 +1,242 @@
+//! Source → log: encodes each group of changes and commits it together with the source's position.
+//!
+//! Invariant: nothing but this file confirms a position to a source, and only after the commit that holds it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use connector_api::{ChangeBatch, ChangeGroup, Shutdown, SourceContext, SourcePosition, TableName};
+use formats::{Encoder, RecordRef, RecordSink};
+use log_core::{CommitSet, EncodedBatch, Log, LogError, PartitionId, PipelineLog, RecordBatchBuilder, Topic, partition_for};
+use tokio::runtime::Handle;
+
+use crate::{
+    definition::{LogSettings, Pipeline},
+    failure::Failure,
+    registry::LogRegistry,
+    status::PipelineStatus,
+};
+
+/// A record batch is closed at this many bytes: Kafka's own default for the largest batch that clients take.
+const RECORD_BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What an ingest run needs from the runtime.
+pub(crate) struct IngestContext {
+    pub log: Log,
+    pub source: SourceContext,
+    pub status: Arc<PipelineStatus>,
+    pub shutdown: Shutdown,
+}
+
+/// Runs the source of a pipeline until it ends, fails, or has been stopped. Blocks: it has a thread of its own, so that encoding and
+/// syncing never hold up other tasks, and a group never hops between threads.
+pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle) -> Result<(), Failure> {
+    let Some(connector) = &pipeline.source else { return Ok(()) };
+    let pipeline_log = context.log.pipeline(&pipeline.name)?;
+    let stored = pipeline_log.position();
+    context.status.committed(stored.as_ref().map_or(0, |stored| stored.sequence), 0, 0);
+    let position = stored.map(|stored| SourcePosition::new(stored.position.to_vec()));
+    context.status.set_position(position.as_ref().and_then(|position| connector.describe(position).ok()));
+    let mut source = runtime.block_on(connector.open(context.source.clone(), position))?;
+    context.status.ingest_running();
+    let mut ingest = Ingest::new(pipeline, context, pipeline_log);
+    while let Some(group) = runtime.block_on(source.next())? {
+        let reached_end = group.reached_end;
+        let position = ingest.commit(group)?;
+        source.confirm(&position);
+        if ingest.status.wants_position() {
+            ingest.status.set_position(connector.describe(&position).ok());
+        }
+        if (reached_end && context.source.once) || context.shutdown.is_requested() {
+            break;
+        }
+    }
+    // The last confirmation goes out while the source closes.
+    Ok(())
+}
+
+/// Turns groups into commits.
+struct Ingest<'a> {
+    pipeline: &'a str,
+    settings: &'a LogSettings,
+    log: Log,
+    pipeline_log: PipelineLog,
+    registry: LogRegistry,
+    topics: HashMap<TableName, TopicEncoder>,
+    /// One for each partition, shared by all topics: a table's rows are encoded in one go, and a thousand tables need no thousand
+    /// buffers.
+    builders: Vec<RecordBatchBuilder>,
+    status: Arc<PipelineStatus>,
+}
+
+struct TopicEncoder {
+    topic: Topic,
+    encoder: Encoder,
+}
+
+impl<'a> Ingest<'a> {
+    fn new(pipeline: &'a Pipeline, context: &IngestContext, pipeline_log: PipelineLog) -> Self {
+        let settings = &pipeline.log;
+        let builders = (0..settings.partitions).map(|_| RecordBatchBuilder::new(settings.compression, 0)).collect();
+        Self {
+            pipeline: &pipeline.name,
+            settings,
+            log: context.log.clone(),
+            pipeline_log,
+            registry: LogRegistry(context.log.clone()),
+            topics: HashMap::new(),
+            builders,
+            status: Arc::clone(&context.status),
+        }
+    }
+
+    /// Commits all of a group with its position, which it returns once it is durable.
+    fn commit(&mut self, group: ChangeGroup) -> Result<SourcePosition, Failure> {
+        let sequence = self.pipeline_log.next_sequence();
+        let clock_us = clock_us();
+        self.builders.iter_mut().for_each(|builder| builder.set_timestamp_ms(clock_us / 1000));
+        self.create_topics(&group.batches)?;
+        let mut batches = Vec::new();
+        for batch in &group.batches {
+            self.encode(batch, sequence, clock_us, &mut batches)?;
+        }
+        let records: usize = batches.iter().map(|(_, _, batch)| batch.record_count()).sum();
+        let bytes: usize = batches.iter().map(|(_, _, batch)| batch.size_bytes()).sum();
+        let position = Bytes::copy_from_slice(group.position.as_bytes());
+        let sequence = self.pipeline_log.commit(CommitSet { batches, position })?;
+        self.status.committed(sequence, records as u64, bytes as u64);
+        Ok(group.position)
+    }
+
+    /// Makes the topics of tables that are met for the first time, all together: each by itself costs a sync.
+    fn create_topics(&mut self, batches: &[ChangeBatch]) -> Result<(), Failure> {
+        let unknown = |table: &&TableName| !self.topics.contains_key(*table);
+        let tables: BTreeSet<&TableName> = batches.iter().map(|batch| batch.schema.table()).filter(unknown).collect();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = tables.iter().map(|table| formats::topic_name(self.pipeline, table)).collect();
+        let partitions = PartitionId::from(self.settings.partitions);
+        let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), partitions)).collect();
+        let topics = self.log.create_topics(&wanted, self.pipeline)?;
+        for ((table, name), topic) in tables.into_iter().zip(&names).zip(topics) {
+            let encoder = Encoder::new(self.settings.format, name, self.pipeline);
+            self.topics.insert(table.clone(), TopicEncoder { topic, encoder });
+        }
+        self.status.topic_added();
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        batch: &ChangeBatch,
+        sequence: u64,
+        clock_us: i64,
+        batches: &mut Vec<(Topic, PartitionId, EncodedBatch)>,
+    ) -> Result<(), Failure> {
+        let Some(TopicEncoder { topic, encoder }) = self.topics.get_mut(batch.schema.table()) else { return Ok(()) };
+        let mut records = Records { topic, builders: &mut self.builders, batches, error: None };
+        encoder.encode(batch, sequence, clock_us, self.settings.tombstones, &self.registry, &mut records)?;
+        records.close()
+    }
+}
+
+/// Puts encoded records into the record batches of their partitions.
+struct Records<'a> {
+    topic: &'a Topic,
+    builders: &'a mut [RecordBatchBuilder],
+    batches: &'a mut Vec<(Topic, PartitionId, EncodedBatch)>,
+    error: Option<LogError>,
+}
+
+impl Records<'_> {
+    fn append(&mut self, partition: usize, record: &RecordRef<'_>) {
+        let builder = &mut self.builders[partition];
+        if let Err(error) = builder.append(record.key, record.value, record.headers) {
+            self.error.get_or_insert(error);
+        } else if builder.size_bytes() >= RECORD_BATCH_BYTES_MAX {
+            self.batches.push((self.topic.clone(), partition as PartitionId, builder.finish()));
+        }
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        for (partition, builder) in self.builders.iter_mut().enumerate() {
+            if builder.record_count() > 0 {
+                self.batches.push((self.topic.clone(), partition as PartitionId, builder.finish()));
+            }
+        }
+        self.error.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+impl RecordSink for Records<'_> {
+    fn record(&mut self, record: RecordRef<'_>) {
+        let partitions = self.builders.len();
+        if record.barrier {
+            (0..partitions).for_each(|partition| self.append(partition, &record));
+        } else if partitions == 1 || record.key.is_none() {
+            self.append(0, &record);
+        } else {
+            self.append(partition_for(record.key_body, partitions as PartitionId) as usize, &record);
+        }
+    }
+}
+
+/// Now, in microseconds since 1970 UTC.
+pub(crate) fn clock_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use connector_api::{ByteBudget, SourceStatus};
+
+    use super::*;
+
+    /// Commits batches as a pipeline with these settings would, one commit a call.
+    pub(crate) struct Committer {
+        pipeline: Pipeline,
+        context: IngestContext,
+        pipeline_log: Option<PipelineLog>,
+    }
+
+    impl Committer {
+        pub fn new(log: &Log, partitions: u16) -> Self {
+            let pipeline = Pipeline {
+                name: "test".into(),
+                file: String::new(),
+                source: None,
+                topics: Vec::new(),
+                log: LogSettings { partitions, tombstones: true, ..LogSettings::default() },
+                sinks: Vec::new(),
+            };
+            let (_, shutdown) = Shutdown::new();
+            let source = SourceContext {
+                pipeline: "test".into(),
+                budget: ByteBudget::new(1 << 20),
+                shutdown: shutdown.clone(),
+                status: SourceStatus::default(),
+                once: false,
+            };
+            let status = PipelineStatus::new("test", true, SourceStatus::default());
+            let pipeline_log = log.pipeline("test").expect("the log of the pipeline opens");
+            Self {
+                pipeline,
+                context: IngestContext { log: log.clone(), source, status, shutdown },
+                pipeline_log: Some(pipeline_log),
+            }
+        }
+
+        pub fn commit(&mut self, batches: Vec<ChangeBatch>) {
+            let pipeline_log = self.pipeline_log.take().expect("given back by the call before");
+            let mut ingest = Ingest::new(&self.pipeline, &self.context, pipeline_log);
+            let position = SourcePosition::new(b"p".to_vec());
+            ingest.commit(ChangeGroup { batches, position, reached_end: false, reservation: None }).expect("a commit");
+            self.pipeline_log = Some(ingest.pipeline_log);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+use std::sync::Arc;
+
+use formats::{RegistryError, SchemaRegistry};
+use log_core::Log;
+
+/// The log's schema store, as the formats see it.
+#[derive(Clone)]
+pub(crate) struct LogRegistry(pub Log);
+
+impl SchemaRegistry for LogRegistry {
+    fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        self.0.schemas().register(subject, schema).map_err(|error| RegistryError(error.into()))
+    }
+
+    fn schema(&self, id: u32) -> Result<Option<Arc<str>>, RegistryError> {
+        Ok(self.0.schemas().get(id))
+    }
+}
