@@ -1,0 +1,54 @@
+//! `make bench`: Mainstem beside the leanest client there is, in turns, on the same server, in the same minutes. Prints rates and ratios,
+//! and writes docs/benchmarks.md.
+//!
+//! What is compared, and why so, stands in each module. A figure is the median of the rounds; its range is printed beside it. Nothing else
+//! should run on the machine.
+mod backlog;
+mod options;
+mod parquet;
+mod process;
+mod quiet;
+mod report;
+mod snapshot;
+mod sqlite;
+mod stream;
+mod warehouse;
+
+use std::process::ExitCode;
+
+use crate::{
+    options::{Options, Part},
+    report::Report,
+};
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            println!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(&options);
+    for part in &options.parts {
+        match part {
+            Part::Stream => stream::measure(&options, &mut report),
+            Part::Snapshot => snapshot::measure(&options, &mut report),
+            Part::Warehouse => warehouse::measure(&options, &mut report),
+            Part::Sqlite => sqlite::measure(&options, &mut report),
+            Part::Parquet => parquet::measure(&options, &mut report),
+            Part::Quiet => quiet::measure(&options, &mut report),
+        }
+    }
+    let text = report.finish();
+    println!("\n{text}");
+    if options.write {
+        let path = mainstem_tests::repository().join("docs/benchmarks.md");
+        if let Err(error) = std::fs::write(&path, &text) {
+            println!("cannot write {}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+        println!("written to {}", path.display());
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+
+/// What can be measured on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Stream,
+    Snapshot,
+    Warehouse,
+    Sqlite,
+    Parquet,
+    Quiet,
+}
+
+const PARTS: &[(&str, Part)] = &[
+    ("stream", Part::Stream),
+    ("snapshot", Part::Snapshot),
+    ("warehouse", Part::Warehouse),
+    ("sqlite", Part::Sqlite),
+    ("parquet", Part::Parquet),
+    ("quiet", Part::Quiet),
+];
+
+const HELP: &str = "bench [--binary PATH] [--rows N] [--rounds N] [--only PART,PART…] [--no-write]
+  --binary PATH   the mainstem to measure (default: the one beside this program)
+  --rows N        row events of each backlog (default 2000000; the environment's ROWS)
+  --rounds N      rounds, of which the median counts (default 3; the environment's ROUNDS)
+  --only PARTS    of stream, snapshot, warehouse, sqlite, parquet, quiet
+  --no-write      leave docs/benchmarks.md as it is";
+
+/// How to measure.
+#[derive(Debug)]
+pub struct Options {
+    pub binary: PathBuf,
+    pub rows: u64,
+    pub rounds: usize,
+    pub parts: Vec<Part>,
+    pub write: bool,
+}
+
+impl Options {
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let from_environment = |name: &str, default: u64| match std::env::var(name) {
+            Ok(text) => text.parse().map_err(|_| format!("{name}={text} is no number")),
+            Err(_) => Ok(default),
+        };
+        let mut options = Self {
+            binary: PathBuf::new(),
+            rows: from_environment("ROWS", 2_000_000)?,
+            rounds: from_environment("ROUNDS", 3)? as usize,
+            parts: PARTS.iter().map(|(_, part)| *part).collect(),
+            write: true,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{HELP}"));
+            match argument.as_str() {
+                "--binary" => options.binary = value()?.into(),
+                "--rows" => options.rows = number(&value()?)?,
+                "--rounds" => options.rounds = number(&value()?)? as usize,
+                "--only" => options.parts = value()?.split(',').map(part).collect::<Result<_, _>>()?,
+                "--no-write" => options.write = false,
+                _ => return Err(HELP.to_owned()),
+            }
+        }
+        if options.binary.as_os_str().is_empty() {
+            options.binary = mainstem_tests::mainstem_binary();
+        }
+        options.binary = options.binary.canonicalize().map_err(|e| format!("{}: {e}", options.binary.display()))?;
+        options.rounds = options.rounds.max(1);
+        options.rows = options.rows.max(10_000);
+        Ok(options)
+    }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text} is no number\n{HELP}"))
+}
+
+fn part(name: &str) -> Result<Part, String> {
+    PARTS.iter().find(|(known, _)| *known == name).map(|(_, part)| *part).ok_or_else(|| format!("unknown part {name}\n{HELP}"))
+}

@@ -1,0 +1,144 @@
+//! Medians, ratios, and the page that they are printed on.
+
+use std::{collections::BTreeMap, fmt::Write, process::Command};
+
+use crate::{options::Options, process::Cost};
+
+/// The costs of one case, a run a round.
+#[derive(Debug, Clone, Default)]
+pub struct Runs(pub Vec<Cost>);
+
+impl Runs {
+    fn sorted(&self, of: impl Fn(&Cost) -> f64) -> Vec<f64> {
+        let mut values: Vec<f64> = self.0.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    }
+
+    /// The median of a figure.
+    pub fn median(&self, of: impl Fn(&Cost) -> f64) -> f64 {
+        let values = self.sorted(of);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Median wall time in seconds.
+    pub fn wall(&self) -> f64 {
+        self.median(|cost| cost.wall)
+    }
+
+    fn range(&self) -> (f64, f64) {
+        let values = self.sorted(|cost| cost.wall);
+        (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(0.0))
+    }
+
+    /// The highest peak of memory in MiB.
+    pub fn peak(&self) -> f64 {
+        self.sorted(|cost| cost.peak_mib).last().copied().unwrap_or(0.0)
+    }
+}
+
+/// What a figure should be.
+pub enum Target {
+    /// At least this.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+}
+
+/// The page in the making.
+pub struct Report {
+    text: String,
+    targets: Vec<(String, String, String, bool)>,
+}
+
+impl Report {
+    pub fn new(options: &Options) -> Self {
+        let mut text = "# Benchmarks\n\n".to_owned();
+        let _ = writeln!(
+            text,
+            "Written by `make bench` on {}: {}. {} row events a backlog, medians of {} rounds [fastest..slowest], cases of a section in turns.\n\
+             Processor seconds are those of the whole run; the server's are of all its processes. Nothing is kept from run to run but the server's caches.\n",
+            output("date", &["-u", "+%-d %B %Y"]),
+            machine(),
+            options.rows,
+            options.rounds
+        );
+        Self { text, targets: Vec::new() }
+    }
+
+    /// A heading and a sentence or two.
+    pub fn section(&mut self, title: &str, about: &str) {
+        println!("\n== {title}");
+        let _ = writeln!(self.text, "## {title}\n\n{about}\n");
+    }
+
+    /// A table of cases, each with its rate against the reference that it names.
+    pub fn table(&mut self, rows: u64, cases: &BTreeMap<usize, (String, Runs, Option<usize>)>) {
+        self.text += "| case | wall s | rows/s | ratio | client CPU s per million | server CPU s per million | peak MiB |\n|---|---|---|---|---|---|---|\n";
+        for (name, runs, reference) in cases.values() {
+            let (low, high) = runs.range();
+            let ratio = reference.and_then(|reference| cases.get(&reference)).map(|(_, other, _)| other.wall() / runs.wall());
+            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+            let million = rows as f64 / 1e6;
+            let line = format!(
+                "| {name} | {:.1} [{low:.1}..{high:.1}] | {:.0} k | {ratio} | {:.2} | {:.2} | {:.0} |\n",
+                runs.wall(),
+                rows as f64 / runs.wall() / 1e3,
+                runs.median(|cost| cost.client) / million,
+                runs.median(|cost| cost.server) / million,
+                runs.peak()
+            );
+            print!("{line}");
+            self.text += &line;
+        }
+        self.text.push('\n');
+    }
+
+    /// A sentence under the last table.
+    pub fn note(&mut self, text: &str) {
+        println!("{text}");
+        let _ = writeln!(self.text, "{text}\n");
+    }
+
+    /// A figure with its target.
+    pub fn target(&mut self, what: &str, value: f64, unit: &str, target: &Target) {
+        let (wanted, met) = match target {
+            Target::AtLeast(limit) => (format!("≥ {limit} {unit}"), value >= *limit),
+            Target::AtMost(limit) => (format!("≤ {limit} {unit}"), value <= *limit),
+        };
+        let digits = if value < 10.0 { 2 } else { 0 };
+        println!("   {what}: {value:.digits$} {unit} ({wanted}) {}", if met { "met" } else { "NOT MET" });
+        self.targets.push((what.to_owned(), format!("{value:.digits$} {unit}"), wanted, met));
+    }
+
+    /// The whole page.
+    pub fn finish(mut self) -> String {
+        self.text += "## Targets\n\n| figure | measured | target | |\n|---|---|---|---|\n";
+        for (what, value, wanted, met) in &self.targets {
+            let _ = writeln!(self.text, "| {what} | {value} | {wanted} | {} |", if *met { "met" } else { "**not met**" });
+        }
+        self.text
+    }
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn machine() -> String {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory =
+        field("/proc/meminfo", "MemTotal").split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0);
+    format!(
+        "{cores} cores of {}, {:.0} GiB, Linux {}",
+        field("/proc/cpuinfo", "model name"),
+        memory / (1 << 20) as f64,
+        output("uname", &["-r"])
+    )
+}

@@ -1,0 +1,176 @@
+//! Stream: a backlog through `pg_recvlogical` into /dev/null (the limit: it only receives), through Mainstem into its log, and through it into Parquet.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use mainstem_tests::PgServer;
+
+use crate::{
+    backlog::{self, Backlog, Kind},
+    options::Options,
+    process::{Cost, run},
+    report::{Report, Runs, Target},
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Socket {
+    Unix,
+    Tcp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Client {
+    RecvLogical,
+    Log,
+    Parquet,
+}
+
+struct Case {
+    socket: Socket,
+    client: Client,
+}
+
+/// Measures all backlogs.
+pub fn measure(options: &Options, report: &mut Report) {
+    for (kind, title, about) in [
+        (Kind::Large, "Stream: large transactions", "Inserts into a table of ten columns, 100,000 rows a transaction."),
+        (Kind::Small, "Stream: one-row transactions", "The same rows, one a transaction, from two sessions."),
+        (
+            Kind::Updates,
+            "Stream: updates",
+            "Updates of three of the ten columns, 100,000 rows a transaction, replica identity DEFAULT.",
+        ),
+        (
+            Kind::ThousandTables,
+            "Stream: a thousand tables",
+            "Inserts into a thousand tables in turn, row by row, 100,000 rows a transaction.",
+        ),
+    ] {
+        // A server each: what one backlog left in the WAL must not be read with the next.
+        let server = backlog::server();
+        let rows = if kind == Kind::ThousandTables { options.rows / 2 } else { options.rows };
+        let backlog = Backlog::make(&server, kind, rows);
+        report.section(
+            title,
+            &format!("{about} The reference is `pg_recvlogical` to /dev/null with the same options (protocol 3, binary), over the same kind of socket."),
+        );
+        let sockets: &[Socket] =
+            if matches!(kind, Kind::Large | Kind::Small) { &[Socket::Unix, Socket::Tcp] } else { &[Socket::Unix] };
+        let cases: Vec<Case> = sockets
+            .iter()
+            .flat_map(|&socket| [Client::RecvLogical, Client::Log, Client::Parquet].map(|client| Case { socket, client }))
+            .collect();
+        let mut table = BTreeMap::new();
+        for (i, case) in cases.iter().enumerate() {
+            let reference = (case.client != Client::RecvLogical).then_some(i - i % 3);
+            table.insert(i, (case.name(), Runs::default(), reference));
+        }
+        for round in 0..options.rounds {
+            for (i, case) in cases.iter().enumerate() {
+                let cost = case.run(options, &server, &backlog);
+                println!("   round {}: {}: {:.1} s", round + 1, case.name(), cost.wall);
+                if let Some((_, runs, _)) = table.get_mut(&i) {
+                    runs.0.push(cost);
+                }
+            }
+        }
+        report.table(rows, &table);
+        targets(report, kind, rows, &cases, &table);
+    }
+}
+
+fn targets(report: &mut Report, kind: Kind, rows: u64, cases: &[Case], table: &BTreeMap<usize, (String, Runs, Option<usize>)>) {
+    for (i, case) in cases.iter().enumerate() {
+        let Some((name, runs, Some(reference))) = table.get(&i) else { continue };
+        let ratio = table.get(reference).map_or(f64::NAN, |(_, other, _)| other.wall() / runs.wall());
+        let what = format!("{kind:?}, {name}");
+        let limit = match (kind, case.client) {
+            (Kind::ThousandTables, _) => 0.6,
+            (_, Client::Parquet) => 0.85,
+            _ => 0.9,
+        };
+        report.target(&what, ratio, "× pg_recvlogical", &Target::AtLeast(limit));
+        report.target(&format!("{what}: peak memory"), runs.peak(), "MiB", &Target::AtMost(150.0));
+        let cpu = runs.median(|cost| cost.client) / (rows as f64 / 1e6);
+        let limit = match kind {
+            Kind::Large => 5.0,
+            Kind::Small => 12.0,
+            _ => continue,
+        };
+        if case.client == Client::Parquet {
+            report.target(&format!("{what}: CPU of ours per million rows"), cpu, "s", &Target::AtMost(limit));
+        }
+    }
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let client = match self.client {
+            Client::RecvLogical => "pg_recvlogical to /dev/null",
+            Client::Log => "Mainstem to its log",
+            Client::Parquet => "Mainstem to its log and Parquet",
+        };
+        let socket = match self.socket {
+            Socket::Unix => "unix socket",
+            Socket::Tcp => "TCP",
+        };
+        format!("{client}, {socket}")
+    }
+
+    fn run(&self, options: &Options, server: &PgServer, backlog: &Backlog) -> Cost {
+        backlog.copy_slot("run");
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let command = match self.client {
+            Client::RecvLogical => self.recvlogical(server, backlog),
+            Client::Log | Client::Parquet => self.mainstem(options, backlog, dir.path()),
+        };
+        let cost = run(vec![command], server.pid());
+        if self.client != Client::RecvLogical {
+            check(options, backlog, dir.path());
+        }
+        backlog.drop_slot("run");
+        cost
+    }
+
+    fn recvlogical(&self, server: &PgServer, backlog: &Backlog) -> Command {
+        let mut command = Command::new(server.bin().join("pg_recvlogical"));
+        let host = match self.socket {
+            Socket::Unix => server.socket_dir().display().to_string(),
+            Socket::Tcp => "127.0.0.1".to_owned(),
+        };
+        command.args(["-h", &host, "-p", &server.port().to_string(), "-U", "postgres", "-d", backlog.database.name()]);
+        command.args(["-S", "run", "--start", "--no-loop", "-F", "0", "-f", "/dev/null", "--endpos", &backlog.end]);
+        command.args(["-o", "proto_version=3", "-o", "publication_names=bench", "-o", "binary=true"]);
+        command
+    }
+
+    fn mainstem(&self, options: &Options, backlog: &Backlog, dir: &Path) -> Command {
+        let url = match self.socket {
+            Socket::Unix => backlog.database.socket_url(),
+            Socket::Tcp => backlog.database.url(),
+        };
+        let mut text = format!(
+            "name: bench\nsource:\n  postgres:\n    url: \"{url}\"\n    user: postgres\n    tables: [\"public.*\"]\n    \
+             slot: {{ name: run, create: false }}\n    publication: {{ name: bench, create: false }}\n    snapshot: {{ mode: never }}\n"
+        );
+        if self.client == Client::Parquet {
+            text += &format!("sinks:\n  lake:\n    files: {{ url: \"file://{}\" }}\n", dir.join("lake").display());
+        }
+        let file = dir.join("bench.yaml");
+        fs::write(&file, text).expect("pipeline file");
+        let mut command = Command::new(&options.binary);
+        command.arg("run").arg(&file).arg("--data-dir").arg(dir.join("data")).arg("--once");
+        command
+    }
+}
+
+/// Every row event has to be in the log: a fast run that lost some is no run.
+fn check(options: &Options, backlog: &Backlog, dir: &Path) {
+    let output = Command::new(&options.binary)
+        .args(["topics", "--json", "--data-dir"])
+        .arg(dir.join("data"))
+        .output()
+        .expect("mainstem topics");
+    let topics: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON of mainstem topics");
+    let records: u64 = topics.iter().filter_map(|topic| topic["records"].as_u64()).sum();
+    assert_eq!(records, backlog.rows, "records in the log");
+}

@@ -1,0 +1,37 @@
+//! Starts the built binary on real pipeline files and real servers, breaks things, and compares. A scenario of the project's catalogue carries its
+//! id as its name (`pg_lsn_03`).
+
+#[path = "blackbox/big_transaction.rs"]
+mod big_transaction;
+#[path = "blackbox/commands.rs"]
+mod commands;
+#[path = "blackbox/data_directory.rs"]
+mod data_directory;
+#[path = "blackbox/failing_disk.rs"]
+mod failing_disk;
+#[path = "blackbox/harness.rs"]
+mod harness;
+#[path = "blackbox/keys_and_toast.rs"]
+mod keys_and_toast;
+#[path = "blackbox/many_tables.rs"]
+mod many_tables;
+#[path = "blackbox/paused_writer.rs"]
+mod paused_writer;
+#[path = "blackbox/pipeline_files.rs"]
+mod pipeline_files;
+#[path = "blackbox/positions.rs"]
+mod positions;
+#[path = "blackbox/random_kills.rs"]
+mod random_kills;
+#[path = "blackbox/s3.rs"]
+mod s3;
+#[path = "blackbox/server_faults.rs"]
+mod server_faults;
+#[path = "blackbox/sinks.rs"]
+mod sinks;
+#[path = "blackbox/snapshot_boundary.rs"]
+mod snapshot_boundary;
+#[path = "blackbox/tables.rs"]
+mod tables;
+#[path = "blackbox/values.rs"]
+mod values;
