@@ -264,7 +264,7 @@ pub(crate) fn json_schema(connectors: &Connectors) -> serde_json::Value {
     };
     let sources = one_of(connectors.sources().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect());
     let sinks = one_of(connectors.sinks().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect());
-    schema["properties"]["source"] = sources;
+    schema["properties"]["source"]["oneOf"] = sources["oneOf"].clone();
     schema["properties"]["sinks"]["additionalProperties"] = sinks;
     schema
 }

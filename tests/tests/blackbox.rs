@@ -13,6 +13,8 @@ mod failing_disk;
 mod harness;
 #[path = "blackbox/keys_and_toast.rs"]
 mod keys_and_toast;
+#[path = "blackbox/limits.rs"]
+mod limits;
 #[path = "blackbox/many_tables.rs"]
 mod many_tables;
 #[path = "blackbox/paused_writer.rs"]

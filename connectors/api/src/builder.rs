@@ -273,9 +273,8 @@ impl ImageBuilder {
         }
         self.append_absent();
         if self.columns.is_empty() {
-            let valid = self.valid.0.finish();
-            let len = valid.as_ref().map_or(0, arrow_buffer::NullBuffer::len);
-            return Ok(Some(StructArray::new_empty_fields(len, valid)));
+            let len = self.valid.0.len();
+            return Ok(Some(StructArray::new_empty_fields(len, self.valid.0.finish())));
         }
         let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect::<Result<_, _>>()?;
         StructArray::try_new(self.fields.clone(), columns, self.valid.0.finish()).map(Some)
@@ -461,6 +460,20 @@ mod tests {
         append(&mut builder, Op::Insert, 4, None);
         let next = builder.finish().unwrap();
         assert_eq!((next.len(), next.before.is_none(), next.unchanged.is_none()), (1, true, true));
+    }
+
+    #[test]
+    fn a_table_without_columns_has_rows_all_the_same() {
+        let schema = Arc::new(TableSchema::new(TableName::new("public", "t"), Vec::new(), Vec::new(), Identity::Nothing));
+        let mut builder = ChangeBatchBuilder::new(schema, SourceInfo::new("test", "db", Vec::new(), None));
+        for ordinal in 0..2 {
+            builder.begin(Op::Insert, OrderKey { sequence: 0, ordinal }, 0);
+            builder.before().absent();
+            builder.after().present();
+            builder.source();
+        }
+        let batch = builder.finish().unwrap();
+        assert_eq!((batch.source.len(), batch.after.unwrap().len()), (2, 2));
     }
 
     #[test]

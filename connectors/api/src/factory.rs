@@ -44,8 +44,7 @@ impl ConfigError {
     pub fn at(document: &Document, line: u64, column: u64, message: impl Into<String>) -> Self {
         // The line itself is shown, unless a secret may stand on it; its neighbours never are.
         let text = document.text.lines().nth((line.max(1) - 1) as usize).unwrap_or_default();
-        let lower = text.to_lowercase();
-        let hidden = ["password", "secret", "token", "key:", "://"].iter().any(|word| lower.contains(word)) && !text.contains("${");
+        let hidden = may_hold_a_secret(text);
         let excerpt = match (text.trim().is_empty(), hidden) {
             (true, _) | (_, true) => String::new(),
             (false, false) => {
@@ -69,13 +68,42 @@ impl ConfigError {
         let column = prepared.column_in_file(line, column);
         let message = plain.to_string();
         // The parser ends its message with the place, which we print first.
-        let message = message.split_once(" at line ").map_or(message.as_str(), |(text, _)| text).to_owned();
-        Self::at(document, line, column, message)
+        let message = message.split_once(" at line ").map_or(message.as_str(), |(text, _)| text);
+        Self::at(document, line, column, for_people(message))
     }
 
     /// Line and column, both from 1.
     pub fn place(&self) -> (u64, u64) {
         (self.line, self.column)
+    }
+}
+
+/// Whether a line of a pipeline file has a place for a password or key, and more there than a variable.
+fn may_hold_a_secret(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    let named = ["password", "secret", "token", "access_key"].iter().any(|word| lower.contains(word));
+    let in_url = lower.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', '?', ' ']).next().unwrap_or_default();
+        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    });
+    named || in_url
+}
+
+/// The YAML library's message in the words of somebody who writes a pipeline file.
+fn for_people(message: &str) -> String {
+    let whole_number = |least: &str, most: &str| format!("a whole number from {least} to {most} is expected here");
+    match message {
+        "expected mapping start" => "settings are expected here: keys with values, for example `{ url: … }`".to_owned(),
+        "expected sequence start" => "a list is expected here, for example `[public.orders, public.customers]`".to_owned(),
+        "invalid u8" => whole_number("0", "255"),
+        "invalid u16" => whole_number("0", "65535"),
+        "invalid u32" => whole_number("0", "4294967295"),
+        "invalid u64" | "invalid usize" => whole_number("0", "18446744073709551615"),
+        "invalid bool" => "`true` or `false` is expected here".to_owned(),
+        _ => match message.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next()) {
+            Some(key) => format!("`{key}` stands here a second time"),
+            None => message.to_owned(),
+        },
     }
 }
 
@@ -172,7 +200,8 @@ macro_rules! factory {
                         make(config).map(|connector| Arc::new(connector) as Arc<dyn $connector>).map_err(|(field, message)| {
                             let mut place = path.to_vec();
                             place.extend(field.split('.').filter(|part| !part.is_empty()));
-                            ConfigError::at_path(document, &place, message)
+                            let colon = if field.is_empty() { "" } else { ": " };
+                            ConfigError::at_path(document, &place, format!("{field}{colon}{message}"))
                         })
                     }),
                     schema: || schema_for!(C),
@@ -237,6 +266,10 @@ mod tests {
         assert!(unknown.contains("colour") && unknown.starts_with("p.yaml:1:"), "{unknown}");
         let unset = message("sinks: { lake: { files: { url: \"${NOWHERE}\", bytes: 1MiB } } }");
         assert!(unset.contains("NOWHERE"), "{unset}");
+        let twice = message("sinks: { lake: { files: { url: a, url: b, bytes: 1MiB } } }");
+        assert!(twice.contains("`url` stands here a second time"), "{twice}");
+        let no_map = message("sinks: { lake: { files: [] } }");
+        assert!(no_map.contains("settings are expected here"), "{no_map}");
         let missing = message("sinks: {}");
         assert!(missing.contains("`sinks.lake.files` is missing"), "{missing}");
     }
@@ -251,5 +284,9 @@ mod tests {
     fn a_line_with_a_secret_is_not_shown() {
         let error = ConfigError::at(&document("password: hunter2"), 1, 1, "wrong");
         assert!(!error.to_string().contains("hunter2"), "{error}");
+        let error = ConfigError::at(&document("url: postgres://me:hunter2@host/db"), 1, 1, "wrong");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let error = ConfigError::at(&document("url: postgres://host:5432/db"), 1, 1, "wrong");
+        assert!(error.to_string().contains("host:5432"), "{error}");
     }
 }

@@ -10,11 +10,20 @@ const MISTAKES: &[(&str, &str)] = &[
     ("not_yaml", "name: shop\nsource: [postgres\n"),
     ("tab", "name: shop\n\tsource: {}\n"),
     ("no_name", "source:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n"),
-    ("bad_name", "name: \"my shop!\"\nsource:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n"),
-    ("name_twice", "name: shop\nname: shop2\nsource:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n"),
+    (
+        "bad_name",
+        "name: \"my shop!\"\nsource:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n",
+    ),
+    (
+        "name_twice",
+        "name: shop\nname: shop2\nsource:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n",
+    ),
     ("no_source", "name: shop\nsinks:\n  lake:\n    files: { url: file:///tmp/lake }\n"),
     ("unknown_key", "name: shop\nsuorce:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n"),
-    ("unknown_source", "name: shop\nsource:\n  postgresql: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n"),
+    (
+        "unknown_source",
+        "name: shop\nsource:\n  postgresql: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\n",
+    ),
     (
         "unknown_sink",
         "name: shop\nsource:\n  postgres: { url: postgres://localhost/shop, user: cdc, tables: [public.orders] }\nsinks:\n  lake:\n    flies: { url: file:///tmp/lake }\n",
@@ -25,13 +34,28 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("no_url", "name: shop\nsource:\n  postgres:\n    user: cdc\n    tables: [public.orders]\n"),
     ("no_user", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    tables: [public.orders]\n"),
-    ("wrong_url", "name: shop\nsource:\n  postgres:\n    url: mysql://localhost/shop\n    user: cdc\n    tables: [public.orders]\n"),
-    ("no_database", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost\n    user: cdc\n    tables: [public.orders]\n"),
+    (
+        "wrong_url",
+        "name: shop\nsource:\n  postgres:\n    url: mysql://localhost/shop\n    user: cdc\n    tables: [public.orders]\n",
+    ),
+    (
+        "no_database",
+        "name: shop\nsource:\n  postgres:\n    url: postgres://localhost\n    user: cdc\n    tables: [public.orders]\n",
+    ),
     ("no_tables", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n"),
     ("empty_tables", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: []\n"),
-    ("table_without_schema", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: [orders]\n"),
-    ("tables_not_a_list", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: public.orders\n"),
-    ("typo_in_source", "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tabels: [public.orders]\n"),
+    (
+        "half_a_table_name",
+        "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: [\"public.\"]\n",
+    ),
+    (
+        "tables_not_a_list",
+        "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: public.orders\n",
+    ),
+    (
+        "typo_in_source",
+        "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tabels: [public.orders]\n",
+    ),
     (
         "bad_sslmode",
         "name: shop\nsource:\n  postgres:\n    url: postgres://localhost/shop\n    user: cdc\n    tables: [public.orders]\n    sslmode: maybe\n",

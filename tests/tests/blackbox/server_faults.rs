@@ -96,7 +96,7 @@ fn wrong_passwords_and_missing_rights_say_what_to_do() {
         );
     };
     fails("wrong-password", &["password authentication failed"]);
-    fails("right-password", &["REPLICATION"]);
+    fails("right-password", &["REPLICATION", "GRANT SELECT"]);
     scenario.source.exec("ALTER USER scram_user REPLICATION");
     fails("right-password", &["GRANT"]);
     scenario
