@@ -43,7 +43,7 @@ test: .installed-for-tests ## Everything that has to hold: formatting, lints, un
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(call step,build of the tests)
 	$(CARGO) test --workspace --no-run
-	@$(CARGO) build --workspace --bins
+	@$(CARGO) build --workspace --all-targets
 	$(call step,tests: each crate's own$(comma) and the built binary against real servers ($(SCENARIOS_AT_A_TIME) scenarios at a time))
 	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace
 	$(call step,all of it holds)
@@ -57,8 +57,8 @@ unit: .installed-for-tests ## What each crate promises, without the black-box te
 	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace --exclude mainstem-tests
 
 blackbox: .installed-for-tests ## The built binary against real servers, killed and compared. TEST=name runs the scenarios of that name.
-	@$(CARGO) build --workspace --bins --examples
-	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test -p mainstem-tests $(TEST)
+	@$(CARGO) build --workspace --all-targets
+	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace --test blackbox $(TEST)
 
 fmt: ## Format the code.
 	$(CARGO) fmt --all

@@ -215,7 +215,7 @@ def canonical_target(kind):
 
 
 def raw(column):
-    """A column with dates, times and timestamps as integers, in lists too."""
+    """A column with dates, times and timestamps as integers, in lists and structs too."""
     def plain(kind):
         if pa.types.is_date32(kind):
             return pa.int32()
@@ -223,6 +223,8 @@ def raw(column):
             return pa.int64()
         if pa.types.is_list(kind):
             return pa.list_(plain(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([pa.field(kind.field(i).name, plain(kind.field(i).type)) for i in range(kind.num_fields)])
         if isinstance(kind, pa.BaseExtensionType):
             return plain(kind.storage_type)
         return kind

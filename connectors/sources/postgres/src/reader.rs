@@ -33,6 +33,9 @@ pub(crate) const MEMORY_PER_WIRE_BYTE: usize = 2;
 const RESERVE_BYTES: usize = 512 << 10;
 /// Under load, and within a transaction, a group is at least so old before it is handed over.
 const GROUP_AGE: Duration = Duration::from_millis(20);
+/// A batch costs the same however few rows it has, so a group of many tables may get older.
+const GROUP_AGE_PER_TABLE: Duration = Duration::from_micros(150);
+const GROUP_AGE_MAX: Duration = Duration::from_millis(250);
 /// A position without rows is handed over this often at most.
 const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
@@ -312,7 +315,8 @@ impl<'a> Stream<'a> {
         }
         // The socket is empty and no transaction is open: waiting would not make the group larger. Else it may grow for a moment.
         let quiet = timed_out || !(self.pace.gulping || self.state.in_transaction());
-        let due = quiet || group.begun.is_some_and(|begun| begun.elapsed() >= GROUP_AGE);
+        let age = (GROUP_AGE + GROUP_AGE_PER_TABLE * self.state.tables_in_group()).min(GROUP_AGE_MAX);
+        let due = quiet || group.begun.is_some_and(|begun| begun.elapsed() >= age);
         if due && self.reader.handover.is_wanted() { self.hand_over(connection, false) } else { Ok(()) }
     }
 

@@ -133,6 +133,11 @@ impl StreamState {
         &mut self.position
     }
 
+    /// How many tables have rows in the group.
+    pub(crate) fn tables_in_group(&self) -> u32 {
+        self.touched.len() as u32
+    }
+
     /// Whether a transaction has begun and not ended.
     pub(crate) fn in_transaction(&self) -> bool {
         self.transaction.is_some()

@@ -28,6 +28,10 @@ host all postgres 127.0.0.1/32 trust
 pub struct Server {
     pub folder: PathBuf,
     pub port: u16,
+    /// The server was built with TLS.
+    pub has_tls: bool,
+    /// The server was built with the functions of `xml`.
+    pub has_xml: bool,
     stop: Option<Sender<()>>,
     keeper: Option<JoinHandle<()>>,
     _temporary: tempfile::TempDir,
@@ -85,16 +89,20 @@ impl Server {
         }
         run(program("initdb").args(["-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-D"]).arg(&data));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let built = Command::new(bin().join("pg_config")).arg("--configure").output().unwrap().stdout;
+        let [has_tls, has_xml] = ["openssl", "libxml"].map(|part| String::from_utf8_lossy(&built).contains(part));
+        let tls = if has_tls { "on" } else { "off" };
         let base = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{0}'\nmax_replication_slots = 60\nmax_wal_senders = 60\n\
-             fsync = off\nmax_connections = 150\nssl = on\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n\
+             fsync = off\nmax_connections = 150\nssl = {tls}\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n\
              wal_sender_timeout = 5s\n{settings}",
             folder.display()
         );
         let mut config = fs::read_to_string(data.join("postgresql.conf")).unwrap();
         config.push_str(&base);
         fs::write(data.join("postgresql.conf"), config).unwrap();
-        fs::write(data.join("pg_hba.conf"), HBA).unwrap();
+        let hba = HBA.lines().filter(|line| has_tls || !line.starts_with("hostssl")).collect::<Vec<_>>().join("\n");
+        fs::write(data.join("pg_hba.conf"), hba + "\n").unwrap();
         let log = fs::File::create(folder.join("log")).unwrap();
         let (stop, stopped) = channel::<()>();
         let (started, starting) = channel();
@@ -107,7 +115,7 @@ impl Server {
             let _ = server.wait();
         });
         starting.recv().unwrap();
-        let server = Self { folder, port, stop: Some(stop), keeper: Some(keeper), _temporary: temporary };
+        let server = Self { folder, port, has_tls, has_xml, stop: Some(stop), keeper: Some(keeper), _temporary: temporary };
         let until = Instant::now() + Duration::from_secs(60);
         while !server.command("psql").args(["-d", "postgres", "-c", "select 1"]).output().unwrap().status.success() {
             assert!(Instant::now() < until, "{}", fs::read_to_string(server.folder.join("log")).unwrap_or_default());
