@@ -18,8 +18,8 @@ use crate::{
     topic_reader::{Step, TopicReader},
 };
 
-/// How much of the log is read and decoded at once.
-const READ_BYTES: usize = 2 << 20;
+/// How much of the log is read and decoded at once, at most.
+const READ_BYTES_MAX: usize = 2 << 20;
 
 /// What all topics of one sink share.
 pub(crate) struct DrainContext {
@@ -36,6 +36,15 @@ pub(crate) struct DrainContext {
     pub shutdown: Shutdown,
     /// True once the run is to end when everything committed was drained.
     pub finish: watch::Receiver<bool>,
+}
+
+/// A sink that takes whole tables holds what it has taken in memory until it flushes: a part of the budget at most.
+pub(crate) fn policy_within(policy: FlushPolicy, delivery: Delivery, budget: &ByteBudget) -> FlushPolicy {
+    let held_max = (budget.total_bytes() / 4) as u64;
+    match delivery {
+        Delivery::WholeTable => FlushPolicy { bytes: policy.bytes.min(held_max), ..policy },
+        Delivery::PerPartition => policy,
+    }
 }
 
 /// Partitions that are written together: all of a topic, or one.
@@ -159,10 +168,11 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     let before = unit.reader.done();
     let backlog_before = backlog_bytes(topic, &before)?;
     let mut filled = Filled::default();
+    let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
     loop {
-        let reservation = context.budget.reserve(READ_BYTES * 2).await;
+        let reservation = context.budget.reserve(read_bytes * 2).await;
         // Reading and decoding are work for a processor, not for the task that other sinks wait on.
-        let step = tokio::task::block_in_place(|| unit.reader.next(READ_BYTES))?;
+        let step = tokio::task::block_in_place(|| unit.reader.next(read_bytes))?;
         let inputs = match step {
             Step::CaughtUp | Step::SchemaChange => break,
             Step::Inputs(inputs) => inputs,

@@ -195,12 +195,13 @@ impl SinkTask {
             match self.sink.connector.connect(self.sink_context()).await {
                 Ok(target) => {
                     self.status.set(State::Running, None);
+                    let delivery = self.sink.connector.delivery();
                     return Ok(Some(DrainContext {
                         log: self.shared.log.clone(),
                         group: format!("{}/{}", self.pipeline.name, self.sink.name),
                         target,
-                        delivery: self.sink.connector.delivery(),
-                        policy: self.sink.connector.policy(),
+                        delivery,
+                        policy: drain::policy_within(self.sink.connector.policy(), delivery, &self.shared.budget),
                         writers: Arc::new(Semaphore::new(WRITERS_PER_SINK)),
                         budget: self.shared.budget.clone(),
                         status: Arc::clone(&self.status),

@@ -22,7 +22,6 @@ fn list(item: ColumnType) -> ColumnType {
 /// All cases that the server can do.
 fn cases(server: &Server) -> Vec<Case> {
     use ColumnType::*;
-    let has_xml = Server::shared().has_xml;
     let all: Vec<Case> = vec![
         ("boolean", Bool, &[("true", "t"), ("false", "f")]),
         ("smallint", Int16, &[("-32768", "-32768"), ("32767", "32767")]),
