@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use connector_api::{ChangeBatch, ChangeGroup, Shutdown, SourceContext, SourcePosition, TableName};
+use connector_api::{ChangeBatch, ChangeGroup, SourceContext, SourcePosition, TableName};
 use formats::{Encoder, RecordRef, RecordSink};
 use log_core::{CommitSet, EncodedBatch, Log, LogError, PartitionId, PipelineLog, RecordBatchBuilder, Topic, partition_for};
 use tokio::runtime::Handle;
@@ -29,7 +29,6 @@ pub(crate) struct IngestContext {
     pub log: Log,
     pub source: SourceContext,
     pub status: Arc<PipelineStatus>,
-    pub shutdown: Shutdown,
 }
 
 /// Runs the source of a pipeline until it ends, fails, or has been stopped. Blocks: it has a thread of its own, so that encoding and
@@ -51,7 +50,8 @@ pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle
         if ingest.status.wants_position() {
             ingest.status.set_position(connector.describe(&position).ok());
         }
-        if (reached_end && context.source.once) || context.shutdown.is_requested() {
+        // After a shutdown the source hands over what it has read, and then ends by itself.
+        if reached_end && context.source.once {
             break;
         }
     }
@@ -193,7 +193,7 @@ pub(crate) fn clock_us() -> i64 {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use connector_api::{ByteBudget, SourceStatus};
+    use connector_api::{ByteBudget, Shutdown, SourceStatus};
 
     use super::*;
 
@@ -218,17 +218,13 @@ pub(crate) mod testing {
             let source = SourceContext {
                 pipeline: "test".into(),
                 budget: ByteBudget::new(1 << 20),
-                shutdown: shutdown.clone(),
+                shutdown,
                 status: SourceStatus::default(),
                 once: false,
             };
             let status = PipelineStatus::new("test", true, SourceStatus::default());
             let pipeline_log = log.pipeline("test").expect("the log of the pipeline opens");
-            Self {
-                pipeline,
-                context: IngestContext { log: log.clone(), source, status, shutdown },
-                pipeline_log: Some(pipeline_log),
-            }
+            Self { pipeline, context: IngestContext { log: log.clone(), source, status }, pipeline_log: Some(pipeline_log) }
         }
 
         pub fn commit(&mut self, batches: Vec<ChangeBatch>) {

@@ -95,7 +95,6 @@ async fn run_ingest(pipeline: &Arc<Pipeline>, shared: &Shared, status: &Arc<Pipe
                 once: shared.once,
             },
             status: Arc::clone(status),
-            shutdown: shared.shutdown.clone(),
         };
         let task = {
             let (pipeline, runtime) = (Arc::clone(pipeline), tokio::runtime::Handle::current());
