@@ -85,35 +85,52 @@ impl SchemaStore {
     /// Gives the global id of a schema under a subject, storing it durably if it is new there. The same text has the same id
     /// under every subject. Texts are compared byte by byte.
     pub fn register(&self, subject: &str, schema_json: &str) -> Result<u32> {
+        Ok(self.register_all(&[(subject, schema_json)])?.first().copied().unwrap_or_default())
+    }
+
+    /// As [`register`](Self::register) for many schemas, given as subject and text, in one commit. The ids are in the same order.
+    pub fn register_all(&self, schemas: &[(&str, &str)]) -> Result<Vec<u32>> {
         let mut contents = self.core.schemas.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = contents.subjects.get(subject);
-        if let Some(known) = known.and_then(|versions| versions.values().find(|known| &*known.schema == schema_json)) {
-            return Ok(known.id);
+        let mut new: Vec<SchemaValue> = Vec::new();
+        let mut ids = Vec::with_capacity(schemas.len());
+        for &(subject, schema) in schemas {
+            let known = contents.subjects.get(subject);
+            let known_id =
+                known.and_then(|versions| versions.values().find(|known| &*known.schema == schema)).map(|known| known.id);
+            let added = |new: &&SchemaValue| new.subject == subject && new.schema == schema;
+            if let Some(id) = known_id.or_else(|| new.iter().find(added).map(|new| new.id)) {
+                ids.push(id);
+                continue;
+            }
+            let same_text =
+                contents.by_schema.get(schema).copied().or_else(|| new.iter().find(|n| n.schema == schema).map(|n| n.id));
+            let last_id = new.iter().map(|new| new.id).max().unwrap_or(0).max(contents.last_id);
+            let last_version = known.and_then(|versions| versions.keys().last()).copied().unwrap_or(0);
+            let version = last_version + 1 + new.iter().filter(|new| new.subject == subject).count() as u32;
+            let id = same_text.unwrap_or(last_id + 1);
+            new.push(SchemaValue { subject: subject.to_owned(), version, id, schema: schema.to_owned(), deleted: false });
+            ids.push(id);
         }
-        let last_version = known.and_then(|versions| versions.keys().last()).copied().unwrap_or(0);
-        let id = contents.by_schema.get(schema_json).copied().unwrap_or(contents.last_id + 1);
-        let key =
-            SchemaKey { keytype: KEYTYPE_SCHEMA.to_owned(), subject: subject.to_owned(), version: last_version + 1, magic: 1 };
-        let value = SchemaValue {
-            subject: subject.to_owned(),
-            version: last_version + 1,
-            id,
-            schema: schema_json.to_owned(),
-            deleted: false,
-        };
+        if new.is_empty() {
+            return Ok(ids);
+        }
         let topic = self.core.create_topic(TOPIC, 1, SYSTEM_PIPELINE)?;
         let mut builder = RecordBatchBuilder::new(Compression::None, clock::now_ms());
-        // Serialising plain strings and numbers into memory cannot fail.
-        let key = serde_json::to_vec(&key).unwrap_or_default();
-        let bytes = serde_json::to_vec(&value).unwrap_or_default();
-        builder.append(Some(&key), Some(&bytes), &[])?;
+        for value in &new {
+            let subject = value.subject.clone();
+            let key = SchemaKey { keytype: KEYTYPE_SCHEMA.to_owned(), subject, version: value.version, magic: 1 };
+            // Serialising plain strings and numbers into memory cannot fail.
+            let key = serde_json::to_vec(&key).unwrap_or_default();
+            let bytes = serde_json::to_vec(value).unwrap_or_default();
+            builder.append(Some(&key), Some(&bytes), &[])?;
+        }
         let batches = vec![(topic, 0, builder.finish())];
         let set = CommitSet { batches, position: Bytes::new() };
         self.core.pipeline(SYSTEM_PIPELINE).commit(&self.core, None, set)?;
-        // One writer, under this lock: the record just committed is the only new one.
-        contents.next_offset += 1;
-        contents.put(value);
-        Ok(id)
+        // One writer, under this lock: the records just committed are the only new ones.
+        contents.next_offset += new.len() as Offset;
+        new.into_iter().for_each(|value| contents.put(value));
+        Ok(ids)
     }
 
     /// The schema of a global id.

@@ -123,11 +123,27 @@ impl<'a> Ingest<'a> {
         let partitions = PartitionId::from(self.settings.partitions);
         let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), partitions)).collect();
         let topics = self.log.create_topics(&wanted, self.pipeline)?;
+        self.register_schemas(batches)?;
         for ((table, name), topic) in tables.into_iter().zip(&names).zip(topics) {
             let encoder = Encoder::new(self.settings.format, name, self.pipeline);
             self.topics.insert(table.clone(), TopicEncoder { topic, encoder });
         }
         self.status.topic_added();
+        Ok(())
+    }
+
+    /// Registers the schemas of these batches in one commit; the encoders then find them there.
+    fn register_schemas(&self, batches: &[ChangeBatch]) -> Result<(), Failure> {
+        let mut schemas = Vec::new();
+        for batch in batches {
+            let topic = formats::topic_name(self.pipeline, batch.schema.table());
+            if let Some(key) = formats::key_schema(&topic, &batch.schema) {
+                schemas.push((formats::key_subject(&topic), key));
+            }
+            schemas.push((formats::value_subject(&topic), formats::value_schema(&topic, &batch.schema, &batch.info)));
+        }
+        let schemas: Vec<_> = schemas.iter().map(|(subject, text)| (subject.as_str(), text.as_str())).collect();
+        self.log.schemas().register_all(&schemas)?;
         Ok(())
     }
 

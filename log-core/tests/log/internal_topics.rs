@@ -115,3 +115,28 @@ fn the_offsets_topic_stays_short() {
     assert_eq!(crashed.offsets().get("old", topic), BTreeMap::from([(0, 1)]));
     assert_eq!(crashed.topic("_offsets").unwrap().start_offset(0), offsets.start_offset(0));
 }
+
+#[test]
+fn many_schemas_are_registered_together() {
+    let dir = temp_dir();
+    let expected = [1, 2, 1, 2, 3, 1];
+    {
+        let log = Log::open(dir.path(), options()).unwrap();
+        assert_eq!(log.schemas().register("a-value", "one").unwrap(), 1);
+        let all = [
+            ("a-value", "one"),
+            ("a-value", "two"),
+            ("b-value", "one"),
+            ("a-value", "two"),
+            ("b-value", "three"),
+            ("b-value", "one"),
+        ];
+        assert_eq!(log.schemas().register_all(&all).unwrap(), expected);
+        assert_eq!(log.schemas().register_all(&all).unwrap(), expected, "all are known now");
+        log.close().unwrap();
+    }
+    let log = Log::open(dir.path(), options()).unwrap();
+    let versions = |subject| log.schemas().versions(subject).iter().map(|v| (v.version, v.id)).collect::<Vec<_>>();
+    assert_eq!(versions("a-value"), [(1, 1), (2, 2)]);
+    assert_eq!(versions("b-value"), [(1, 1), (2, 3)]);
+}
