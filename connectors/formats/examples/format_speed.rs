@@ -1,7 +1,7 @@
 //! Prints how long it takes to encode and decode a row of a table of ten ordinary columns, one core, both formats.
 //!
 //! ```text
-//! cargo run --release -p formats --example speed [ROWS [avro|json]]
+//! cargo run --release -p formats --example format_speed [ROWS [avro|json]]
 //! ```
 use std::{hint::black_box, sync::Arc, time::Instant};
 
