@@ -149,7 +149,10 @@ fn own_folder() -> Result<PathBuf> {
 
 fn next_steps(dir: &Path, keep: bool) -> Result<String> {
     let exe = std::env::current_exe().context("cannot find this program")?;
-    let (exe, dir) = (exe.display(), dir.display());
+    // The kernel says so of a program that was built anew meanwhile.
+    let exe = exe.display().to_string();
+    let exe = exe.trim_end_matches(" (deleted)");
+    let dir = dir.display();
     let mut text = format!(
         "\nWhere it is:\n  \
          {dir}/demo.yaml      the pipeline file\n  \

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use connector_api::{ByteBudget, Delivery, Filled, FlushPolicy, NextOffsets, Shutdown, Sink, Target, TopicId, TopicInfo};
+use connector_api::{
+    ByteBudget, Delivery, Filled, FlushPolicy, NextOffsets, Offset, PartitionId, Shutdown, Sink, Target, TopicId, TopicInfo,
+};
 use log_core::{Log, Topic};
 use tokio::sync::{Semaphore, watch};
 
@@ -117,24 +119,33 @@ async fn sleep(wait: Duration) {
 fn resume_offsets(topic: &Topic, target: &NextOffsets) -> Result<NextOffsets, Failure> {
     let mut start = BTreeMap::new();
     for partition in 0..topic.partitions() {
-        let (first, end) = (topic.start_offset(partition), topic.end_offset(partition));
+        let first = topic.start_offset(partition);
         let next = target.get(&partition).copied().unwrap_or(first);
-        let place = format!("topic `{}` partition {partition}", topic.name());
-        if next > end {
-            return Err(Failure::stop(format!(
-                "{place}: the target already holds everything up to offset {next}, but the log ends at {end}: it is another or an older \
-                 log. Restore the data directory that belongs to this target, or begin anew: empty the target and `mainstem resnapshot`"
-            )));
-        }
+        check_not_ahead(topic, partition, next)?;
         if next < first {
             return Err(Failure::stop(format!(
-                "{place}: the target needs offset {next}, but the log begins at {first}: the records between are gone. \
-                 Begin anew: empty the target and `mainstem resnapshot`"
+                "topic `{}` partition {partition}: the target needs offset {next}, but the log begins at {first}: the records between are \
+                 gone. Begin anew: empty the target and `mainstem resnapshot`",
+                topic.name()
             )));
         }
         start.insert(partition, next);
     }
     Ok(start)
+}
+
+/// A target that holds more than the log belongs to another log.
+fn check_not_ahead(topic: &Topic, partition: PartitionId, next: Offset) -> Result<(), Failure> {
+    let end = topic.end_offset(partition);
+    if next <= end {
+        return Ok(());
+    }
+    Err(Failure::stop(format!(
+        "topic `{}` partition {partition}: the target already holds everything up to offset {next}, but the log ends at {end}: it is \
+         another or an older log. Restore the data directory that belongs to this target, or begin anew: empty the target and \
+         `mainstem resnapshot`",
+        topic.name()
+    )))
 }
 
 enum Due {
@@ -192,6 +203,7 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     let next: NextOffsets =
         expected.iter().map(|(partition, offset)| (*partition, flushed.next.get(partition).copied().unwrap_or(*offset))).collect();
     if next != expected {
+        next.iter().try_for_each(|(&partition, &offset)| check_not_ahead(topic, partition, offset))?;
         tracing::info!(topic = topic.name(), "another writer was here before: going on where it ended");
         unit.reader.seek(&next);
     }

@@ -56,12 +56,13 @@ impl Report {
         let mut text = "# Benchmarks\n\n".to_owned();
         let _ = writeln!(
             text,
-            "Written by `make bench` on {}: {}. {} row events a backlog, medians of {} rounds [fastest..slowest], cases of a section in turns.\n\
+            "Written by `make bench` on {}: {}. {} row events a backlog, medians of {} round{} [fastest..slowest], cases of a section in turns.\n\
              Processor seconds are those of the whole run; the server's are of all its processes. Nothing is kept from run to run but the server's caches.\n",
             output("date", &["-u", "+%-d %B %Y"]),
             machine(),
             options.rows,
-            options.rounds
+            options.rounds,
+            if options.rounds == 1 { "" } else { "s" }
         );
         Self { text, targets: Vec::new() }
     }

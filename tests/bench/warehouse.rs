@@ -29,7 +29,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     let names = ["psql: COPY to staging, INSERT … ON CONFLICT", "Mainstem: upsert", "psql: COPY binary", "Mainstem: append"];
     let mut table = BTreeMap::new();
     for (i, name) in names.iter().enumerate() {
-        table.insert(i, ((*name).to_owned(), Runs::default(), (i % 2 == 1).then_some(i - 1)));
+        table.insert(i, ((*name).to_owned(), Runs::default(), (i % 2 == 1).then(|| i - 1)));
     }
     for round in 0..options.rounds {
         let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");

@@ -57,6 +57,8 @@ impl Weed {
         command
             .arg("-s3")
             .arg(format!("-s3.port={port}"))
+            // These two would listen on fixed ports, and a second server on the machine would end.
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-s3.config={}", identities.display()))
             .arg("-volume.max=50");
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(log.try_clone().expect("weed.log")).stderr(log);

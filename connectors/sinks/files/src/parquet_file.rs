@@ -32,6 +32,10 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 /// A row group is closed too when its encoders (dictionaries, pages that are not full yet) hold this much: thousands of columns do.
 const ENCODER_BYTES: usize = 48 << 20;
 
+/// A dictionary of this size or more is given up for the rest of its row group. Columns whose values hardly repeat are found out early:
+/// hashing each of their values costs more than all other encoding.
+const DICTIONARY_BYTES: usize = 96 << 10;
+
 /// Batches are encoded in pieces of about this size, so that a row group ends near its limit.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -148,6 +152,7 @@ fn properties(schema: &FileSchema, compression: Compression) -> Result<WriterPro
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("mainstem version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(compression)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
     // These ascend in small steps or repeat: deltas are nothing, and a dictionary would grow with the rows.
@@ -161,6 +166,17 @@ fn properties(schema: &FileSchema, compression: Compression) -> Result<WriterPro
     builder = builder.set_column_statistics_enabled(ColumnPath::from(OP), EnabledStatistics::Chunk);
     for field in schema.arrow().fields().iter().take(schema.table.columns().len()) {
         builder = column(builder, field, vec![field.name().clone()]);
+    }
+    // A key of one column is different in each row, but for later changes of the same row.
+    if let [key] = schema.table.key()
+        && let Some(field) = schema.arrow().fields().get(*key)
+    {
+        let path = ColumnPath::new(vec![field.name().clone()]);
+        builder = match field.data_type() {
+            DataType::Int32 | DataType::Int64 => deltas(builder, path),
+            DataType::Utf8 | DataType::Binary => builder.set_column_dictionary_enabled(path, false),
+            _ => builder,
+        };
     }
     Ok(builder.build())
 }
@@ -176,6 +192,8 @@ fn column(builder: WriterPropertiesBuilder, field: &Field, mut path: Vec<String>
         DataType::Float32 | DataType::Float64 => {
             builder.set_column_statistics_enabled(ColumnPath::new(path), EnabledStatistics::None)
         }
+        // Times of rows that were written one after the other are close to each other.
+        DataType::Timestamp(..) => builder.set_column_encoding(ColumnPath::new(path), Encoding::DELTA_BINARY_PACKED),
         // Sixteen random bytes do not repeat.
         DataType::FixedSizeBinary(_) => builder.set_column_dictionary_enabled(ColumnPath::new(path), false),
         DataType::List(item) => {
