@@ -42,7 +42,7 @@ pub(crate) struct NetRow {
     places: Option<u32>,
 }
 
-/// What a flush comes to, in the order in which keys were first touched.
+/// What a flush comes to, in the order of the keys: a table's index is read and written front to back, and two writers lock rows in one order.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     pub rows: Vec<NetRow>,
@@ -165,10 +165,10 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Net {
+    fn finish(self, sorted: &[u32]) -> Net {
         let Self { mut net, states, .. } = self;
         let mut rows = Vec::with_capacity(states.len());
-        for state in states.into_iter().flatten() {
+        for state in sorted.iter().filter_map(|&key| states.get(key as usize).copied().flatten()) {
             rows.push(match state {
                 State::Absent(last) => NetRow { kind: Kind::Delete, last, origin: None, places: None },
                 State::Present { last, places, origin } => {
@@ -191,7 +191,8 @@ impl Play<'_> {
 struct Keys {
     /// For each row in the order of changes: the row, its op, the key after it (or of the deleted row), and the old key of a move.
     steps: Vec<(RowRef, Op, u32, u32)>,
-    count: usize,
+    /// All numbers, in the order of the keys.
+    sorted: Vec<u32>,
 }
 
 /// Whether the column holds the text of a number that has no type between source and sink: unbounded numeric.
@@ -248,8 +249,10 @@ fn number_keys(images: &Images<'_>) -> Result<Keys, JdbcError> {
         let old = if *op == Op::Move { number(old) } else { key };
         steps.push((*at, *op, key, old));
     }
-    let count = numbers.len();
-    Ok(Keys { steps, count })
+    let mut keys: Vec<(&[u8], u32)> = numbers.into_iter().collect();
+    keys.sort_unstable();
+    let sorted = keys.into_iter().map(|(_, number)| number).collect();
+    Ok(Keys { steps, sorted })
 }
 
 /// All rows but the halves of moves that a table ignores, in the order of changes. Rows of one partition are in order already.
@@ -278,7 +281,7 @@ fn in_order(images: &Images<'_>) -> Vec<(RowRef, Op)> {
 pub(crate) fn collapse(images: &Images<'_>) -> Result<Net, JdbcError> {
     let keys = number_keys(images)?;
     let net = Net { rows: Vec::new(), places: Vec::new(), columns: images.schema().columns().len() };
-    let mut play = Play { images, net, states: vec![None; keys.count] };
+    let mut play = Play { images, net, states: vec![None; keys.sorted.len()] };
     for (at, op, key, old) in keys.steps {
         match op {
             Op::Delete => play.set(key, State::Absent(at)),
@@ -286,5 +289,5 @@ pub(crate) fn collapse(images: &Images<'_>) -> Result<Net, JdbcError> {
             _ => play.put(key, at)?,
         }
     }
-    Ok(play.finish())
+    Ok(play.finish(&keys.sorted))
 }

@@ -19,12 +19,38 @@ fn civil(days: i64) -> (i64, u32, u32) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Appends a number with at least `width` digits. Rows have several of these: formatting by `write!` costs more than SQLite's own work.
+fn push_number(out: &mut String, mut value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    for digit in digits.iter_mut().rev() {
+        if value == 0 {
+            break;
+        }
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+        first -= 1;
+    }
+    let first = first.min(digits.len() - width.clamp(1, digits.len()));
+    push_ascii(out, digits.get(first..).unwrap_or_default());
+}
+
+/// Appends bytes that are known to be ASCII.
+pub(crate) fn push_ascii(out: &mut String, bytes: &[u8]) {
+    debug_assert!(bytes.is_ascii());
+    out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
+}
+
+fn two_digits(value: i64) -> [u8; 2] {
+    [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]
+}
+
 fn write_day(out: &mut String, days: i64) -> bool {
     let (year, month, day) = civil(days);
     let before_christ = year <= 0;
-    let shown = if before_christ { 1 - year } else { year };
-    // Writing to a String cannot fail.
-    let _ = write!(out, "{shown:04}-{month:02}-{day:02}");
+    push_number(out, (if before_christ { 1 - year } else { year }).unsigned_abs(), 4);
+    let ([m1, m0], [d1, d0]) = (two_digits(i64::from(month)), two_digits(i64::from(day)));
+    push_ascii(out, &[b'-', m1, m0, b'-', d1, d0]);
     before_christ
 }
 
@@ -44,13 +70,15 @@ pub(crate) fn write_date(out: &mut String, days: i32) {
 /// Appends a time of day in microseconds, to `24:00:00` inclusive.
 pub(crate) fn write_time(out: &mut String, micros: i64) {
     let seconds = micros.div_euclid(1_000_000);
-    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let ([h1, h0], [m1, m0], [s1, s0]) = (two_digits(seconds / 3600), two_digits(seconds / 60 % 60), two_digits(seconds % 60));
+    push_ascii(out, &[h1, h0, b':', m1, m0, b':', s1, s0]);
     write_fraction(out, micros.rem_euclid(1_000_000));
 }
 
 fn write_fraction(out: &mut String, micros: i64) {
     if micros != 0 {
-        let _ = write!(out, ".{micros:06}");
+        out.push('.');
+        push_number(out, micros.unsigned_abs(), 6);
         out.truncate(out.trim_end_matches('0').len());
     }
 }
@@ -109,12 +137,24 @@ pub(crate) fn write_decimal(out: &mut String, unscaled: i128, scale: u8) {
         out.push('-');
     }
     let digits = unscaled.unsigned_abs();
-    if scale == 0 {
-        let _ = write!(out, "{digits}");
-        return;
+    // Division of 128 bits is slow, and rarely needed.
+    let small = u64::try_from(digits).ok().zip(10u64.checked_pow(u32::from(scale)));
+    match small {
+        Some((digits, _)) if scale == 0 => push_number(out, digits, 1),
+        Some((digits, divisor)) => {
+            push_number(out, digits / divisor, 1);
+            out.push('.');
+            push_number(out, digits % divisor, usize::from(scale));
+        }
+        None => {
+            let divisor = 10u128.pow(u32::from(scale.min(38)));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{}", digits / divisor);
+            if scale > 0 {
+                let _ = write!(out, ".{:0width$}", digits % divisor, width = usize::from(scale));
+            }
+        }
     }
-    let divisor = 10u128.pow(u32::from(scale.min(38)));
-    let _ = write!(out, "{}.{:0width$}", digits / divisor, digits % divisor, width = usize::from(scale));
 }
 
 #[cfg(test)]

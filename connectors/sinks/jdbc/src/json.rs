@@ -81,12 +81,16 @@ pub(crate) fn special_float(value: f64) -> &'static str {
 
 /// Appends a UUID in its usual form.
 pub(crate) fn write_uuid(out: &mut String, bytes: &[u8]) {
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            out.push('-');
+    let mut text = [b'-'; 36];
+    // Two digits a byte, and a dash after the bytes 3, 5, 7 and 9.
+    let places = (0..36usize).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    for (place, digit) in places.zip(digits) {
+        if let Some(slot) = text.get_mut(place) {
+            *slot = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
         }
-        let _ = write!(out, "{byte:02x}");
     }
+    iso::push_ascii(out, &text);
 }
 
 fn write_hex(out: &mut String, bytes: &[u8]) {

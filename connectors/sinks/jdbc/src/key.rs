@@ -1,19 +1,21 @@
 use crate::cell::Cell;
 
 /// Appends a key value to `out`, so that two keys of one table have equal bytes exactly where a database takes them for equal: `-0.0` is
-/// `0.0`, `1.0` as text of an unbounded numeric is `1.00`, a day is 24 hours. False for NULL, which is no key.
+/// `0.0`, `1.0` as text of an unbounded numeric is `1.00`, a day is 24 hours. The bytes of integers, dates, texts and UUIDs also sort as the values
+/// do, which keeps keys that are near each other in an index together. False for NULL, which is no key.
 pub(crate) fn write_key(out: &mut Vec<u8>, cell: Cell<'_>, numeric_text: bool) -> bool {
     match cell {
         Cell::Null => return false,
         Cell::Bool(value) => out.push(u8::from(value)),
-        Cell::Int16(value) => out.extend(value.to_be_bytes()),
-        Cell::Int32(value) | Cell::Date(value) => out.extend(value.to_be_bytes()),
+        // The sign bit is turned around, so that negative numbers come first.
+        Cell::Int16(value) => out.extend((value ^ i16::MIN).to_be_bytes()),
+        Cell::Int32(value) | Cell::Date(value) => out.extend((value ^ i32::MIN).to_be_bytes()),
         Cell::Int64(value) | Cell::Time(value) | Cell::Timestamp(value) | Cell::TimestampTz(value) => {
-            out.extend(value.to_be_bytes());
+            out.extend((value ^ i64::MIN).to_be_bytes());
         }
         Cell::Float32(value) => out.extend(float_bits(f64::from(value)).to_be_bytes()),
         Cell::Float64(value) => out.extend(float_bits(value).to_be_bytes()),
-        Cell::Decimal { unscaled, .. } => out.extend(unscaled.to_be_bytes()),
+        Cell::Decimal { unscaled, .. } => out.extend((unscaled ^ i128::MIN).to_be_bytes()),
         Cell::Text(value) => write_bytes(out, if numeric_text { plain_number(value) } else { value }.as_bytes()),
         Cell::Bytes(value) => write_bytes(out, value),
         Cell::Interval { months, days, micros } => {
@@ -35,10 +37,16 @@ pub(crate) fn write_key(out: &mut Vec<u8>, cell: Cell<'_>, numeric_text: bool) -
     true
 }
 
-// The length in front keeps ("a", "bc") and ("ab", "c") apart.
+/// Appends bytes with an end that no value holds, so that ("a", "bc") and ("ab", "c") stay apart: a zero is followed by 255, the end is a zero
+/// followed by 1.
 fn write_bytes(out: &mut Vec<u8>, value: &[u8]) {
-    out.extend((value.len() as u32).to_be_bytes());
-    out.extend(value);
+    for (index, part) in value.split(|byte| *byte == 0).enumerate() {
+        if index > 0 {
+            out.extend([0, 255]);
+        }
+        out.extend(part);
+    }
+    out.extend([0, 1]);
 }
 
 fn float_bits(value: f64) -> u64 {
@@ -78,6 +86,13 @@ mod tests {
     #[test]
     fn parts_of_a_key_do_not_run_together() {
         assert_ne!(bytes(&[Cell::Text("a"), Cell::Text("bc")], false), bytes(&[Cell::Text("ab"), Cell::Text("c")], false));
+    }
+
+    #[test]
+    fn keys_sort_as_their_values_do() {
+        let ints = [i64::MIN, -1, 0, 1, i64::MAX].map(|value| bytes(&[Cell::Int64(value)], false));
+        let texts = ["", "\0", "\0a", "a", "a\0", "aa", "b"].map(|value| bytes(&[Cell::Text(value)], false));
+        assert!(ints.is_sorted() && texts.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]

@@ -89,6 +89,27 @@ async fn types_widen() {
 }
 
 #[tokio::test]
+async fn many_rows_and_deletes_of_a_narrower_type_fit_a_wider_key() {
+    for database in Database::each().await {
+        let schema = |kind: T| schema_of("t", &[("id", kind, ""), ("a", T::Int32, "integer")], 1);
+        let row = |id| insert(vec![V::Int(id), V::Int(id)]);
+        let gone = |id| crate::rows::delete(vec![V::Int(id), V::Null]);
+        write(
+            &database,
+            &[
+                (schema(T::Int64), vec![insert(vec![V::Int(1 << 40), V::Int(0)])]),
+                (schema(T::Int32), (0..50).map(row).collect()),
+                (schema(T::Int16), (0..48).map(gone).chain([row(49)]).collect()),
+                (schema(T::Int16), vec![gone(48)]),
+            ],
+        )
+        .await
+        .unwrap();
+        assert_eq!(database.lines("SELECT id, a FROM t ORDER BY id").await, ["49|49", "1099511627776|0"]);
+    }
+}
+
+#[tokio::test]
 async fn the_key_changes() {
     for database in Database::each().await {
         let columns = [ID, ("region", T::Text, "text"), ("a", T::Text, "text")];

@@ -215,8 +215,8 @@ impl Connection {
         Ok(statement)
     }
 
-    /// The name of the temporary table for staged rows of these types, made if this connection has none yet. Not to be called in a
-    /// transaction. Its columns have numbers instead of names, so tables with the same types share it:
+    /// The name of the temporary table for staged rows of these types, made if this connection has none yet. Made in a transaction
+    /// that fails it is gone, but so is the connection then. Its columns have numbers instead of names, so tables with the same types share it:
     ///
     /// | column | meaning |
     /// |---|---|

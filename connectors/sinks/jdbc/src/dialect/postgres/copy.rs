@@ -1,6 +1,8 @@
 //! Rows as `COPY … FROM STDIN (FORMAT binary)` takes them: a header, for each row the number of fields (16 bits) and for each field its
 //! length (32 bits, -1 for NULL) and the bytes that its type's receive function reads, and a trailer. All numbers are big-endian.
 //! See PostgreSQL's documentation of COPY, "Binary Format", and for the types `*_recv` in `src/backend/utils/adt`.
+use bytes::Bytes;
+
 use super::types::PgType;
 use crate::cell::Cell;
 
@@ -26,10 +28,20 @@ pub(crate) struct CopyRows {
 }
 
 impl CopyRows {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let mut out = Vec::with_capacity(capacity + HEADER.len() + 2);
-        out.extend(HEADER);
-        Self { out }
+    /// An empty collection that begins with the header.
+    pub(crate) fn new() -> Self {
+        Self { out: HEADER.to_vec() }
+    }
+
+    /// The bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes the bytes so far; the next rows go on behind them.
+    pub(crate) fn take(&mut self) -> Bytes {
+        let capacity = self.out.capacity();
+        std::mem::replace(&mut self.out, Vec::with_capacity(capacity)).into()
     }
 
     /// Begins a row of that many fields; each is then appended once.
@@ -59,28 +71,28 @@ impl CopyRows {
     /// Appends a field of that type.
     #[inline]
     pub(crate) fn value(&mut self, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
-        write_field(&mut self.out, kind, cell)
+        write_field(&mut self.out, kind, cell).map(drop)
     }
 
-    /// The rows with their trailer.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// Ends the rows with the trailer.
+    pub(crate) fn end(&mut self) {
         self.out.extend((-1i16).to_be_bytes());
-        self.out
     }
 }
 
-fn write_field(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
+/// Appends a field, its length (32 bits) first. True for NULL.
+pub(crate) fn write_field(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<bool, Refused> {
     let at = out.len();
     out.extend((-1i32).to_be_bytes());
     if matches!(cell, Cell::Null) {
-        return Ok(());
+        return Ok(true);
     }
     write_bytes(out, kind, cell)?;
     let length = i32::try_from(out.len() - at - 4).map_err(|_| "it is larger than 2 GiB")?;
     if let Some(place) = out.get_mut(at..at + 4) {
         place.copy_from_slice(&length.to_be_bytes());
     }
-    Ok(())
+    Ok(false)
 }
 
 fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {

@@ -2,9 +2,12 @@
 //!
 //! The order in which they run makes moves safe, however they chain: what the table alone knows of moved rows is saved, then all keys that
 //! go away or change hands are deleted, then rows are written.
+use connector_api::Rows;
+
 use super::{copy::CopyRows, shape::Shape};
 use crate::{
     append::{Beside, place},
+    cell::Values,
     collapse::{Kind, Net, NetRow},
     error::JdbcError,
     flush::{Images, Place, RowRef},
@@ -63,6 +66,16 @@ fn same_key(shape: &Shape, left: &str, old: bool) -> String {
     shape.key.iter().enumerate().filter_map(one).collect::<Vec<_>>().join(" AND ")
 }
 
+/// What an insert does with a row that is there.
+pub(crate) fn conflict(shape: &Shape) -> String {
+    let name = |index: usize| shape.columns.get(index).map(|column| quote(&column.name)).unwrap_or_default();
+    let key: Vec<String> = shape.key.iter().map(|&index| name(index)).collect();
+    let rest = (0..shape.columns.len()).filter(|index| !shape.key.contains(index));
+    let sets: Vec<String> = rest.map(|index| format!("{0} = EXCLUDED.{0}", name(index))).collect();
+    let action = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
+    format!("ON CONFLICT ({}) DO {action}", key.join(", "))
+}
+
 impl MergeSql {
     pub(crate) fn new(table: &TargetTable, shape: &Shape, stage: &str) -> Self {
         let table = &table.sql;
@@ -71,20 +84,12 @@ impl MergeSql {
         let columns = quote_all(names.iter().copied());
         let numbers = (0..count).map(|index| format!("c{index}")).collect::<Vec<_>>().join(", ");
         let values = (0..count).map(|index| staged(shape, index)).collect::<Vec<_>>().join(", ");
-        let key = quote_all(shape.key.iter().filter_map(|&index| names.get(index).copied()));
+        let conflict = conflict(shape);
         let old_key = (0..shape.key.len()).map(|number| format!("o{number}, ")).collect::<String>();
         let rest: Vec<usize> = (0..count).filter(|index| !shape.key.contains(index)).collect();
         let name = |index: usize| names.get(index).map(|name| quote(name)).unwrap_or_default();
 
-        let conflict = if rest.is_empty() {
-            "DO NOTHING".to_owned()
-        } else {
-            let sets: Vec<String> = rest.iter().map(|&index| format!("{0} = EXCLUDED.{0}", name(index))).collect();
-            format!("DO UPDATE SET {}", sets.join(", "))
-        };
-        let upsert = |filter: &str| {
-            format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {stage} s{filter} ON CONFLICT ({key}) {conflict}")
-        };
+        let upsert = |filter: &str| format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {stage} s{filter} {conflict}");
         let or_theirs = |index: usize, theirs: &str| {
             let staged = staged(shape, index);
             if shape.key.contains(&index) {
@@ -130,10 +135,15 @@ impl MergeSql {
     }
 }
 
-/// Rows ready to be sent, and what they hold.
-#[derive(Debug)]
+/// Rows that are made while earlier ones are on their way to the server.
+pub(crate) trait NextRow: Send {
+    /// Appends the next row; false after the last one.
+    fn next_row(&mut self, rows: &mut CopyRows) -> Result<bool, JdbcError>;
+}
+
+/// What staged rows ask for.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Staged {
-    pub bytes: Vec<u8>,
     /// All rows are plain upserts: see [`MergeSql::copy_plain`].
     pub plain: bool,
     pub deletes: bool,
@@ -142,35 +152,62 @@ pub(crate) struct Staged {
     pub upserts: bool,
 }
 
+impl Staged {
+    pub(crate) fn of(net: &Net) -> Self {
+        let is = |kind: Kind| net.rows.iter().any(|row| row.kind == kind);
+        Self {
+            plain: net.rows.iter().all(|row| row.kind == Kind::Upsert),
+            deletes: is(Kind::Delete) || is(Kind::Replace) || is(Kind::Move),
+            patches: is(Kind::Patch),
+            moves: is(Kind::Move),
+            upserts: is(Kind::Upsert) || is(Kind::Replace),
+        }
+    }
+}
+
 /// Says where a value is that was refused.
-fn refused(images: &Images<'_>, shape: &Shape, at: RowRef, column: usize, reason: &'static str) -> JdbcError {
+pub(crate) fn refused(images: &Images<'_>, shape: &Shape, at: RowRef, column: usize, reason: &'static str) -> JdbcError {
     let (partition, offset) = images.offset(at);
     let column = shape.columns.get(column).map(|column| column.name.clone()).unwrap_or_default();
     JdbcError::Unrepresentable { table: images.table().to_owned(), column, partition, offset, reason }
 }
 
-fn row_of(place: Place, default: RowRef) -> RowRef {
+/// The row that a place is in.
+pub(crate) fn row_of(place: Place, default: RowRef) -> RowRef {
     match place {
         Place::After(at) | Place::Before(at) => at,
         Place::Target => default,
     }
 }
 
-/// Writes what a flush comes to as rows for the stage.
-pub(crate) fn stage_rows(images: &Images<'_>, net: &Net, shape: &Shape) -> Result<Staged, JdbcError> {
-    let is = |kind: Kind| net.rows.iter().any(|row| row.kind == kind);
-    let plain = net.rows.iter().all(|row| row.kind == Kind::Upsert);
-    let columns = shape.columns.len();
-    let mut rows = CopyRows::new(net.rows.len() * (columns * 12 + 16));
-    let mut mask = vec![0u8; columns.div_ceil(8)];
-    for (number, row) in net.rows.iter().enumerate() {
-        if plain {
-            rows.begin(columns);
+/// Writes what a flush comes to as rows for the stage, one at a time.
+#[derive(Debug)]
+pub(crate) struct StageRows<'a> {
+    images: &'a Images<'a>,
+    net: &'a Net,
+    shape: &'a Shape,
+    plain: bool,
+    mask: Vec<u8>,
+    number: usize,
+}
+
+impl<'a> StageRows<'a> {
+    pub(crate) fn new(images: &'a Images<'a>, net: &'a Net, shape: &'a Shape, staged: Staged) -> Self {
+        Self { images, net, shape, plain: staged.plain, mask: vec![0; shape.columns.len().div_ceil(8)], number: 0 }
+    }
+}
+
+impl NextRow for StageRows<'_> {
+    fn next_row(&mut self, rows: &mut CopyRows) -> Result<bool, JdbcError> {
+        let (images, net, shape) = (self.images, self.net, self.shape);
+        let Some(row) = net.rows.get(self.number) else { return Ok(false) };
+        if self.plain {
+            rows.begin(shape.columns.len());
         } else {
-            rows.begin(3 + shape.key.len() + columns);
+            rows.begin(3 + shape.key.len() + shape.columns.len());
             rows.int2(stage_kind(row.kind));
-            rows.int4(number as i32);
-            write_mask(&mut rows, &mut mask, net, row);
+            rows.int4(self.number as i32);
+            write_mask(rows, &mut self.mask, net, row);
             for &column in &shape.key {
                 let Some(kind) = shape.columns.get(column).map(|column| &column.staged) else { continue };
                 match row.origin {
@@ -190,15 +227,9 @@ pub(crate) fn stage_rows(images: &Images<'_>, net: &Net, shape: &Shape) -> Resul
             rows.value(&column.staged, images.cell(place, index))
                 .map_err(|reason| refused(images, shape, row_of(place, row.last), index, reason))?;
         }
+        self.number += 1;
+        Ok(true)
     }
-    Ok(Staged {
-        bytes: rows.finish(),
-        plain,
-        deletes: is(Kind::Delete) || is(Kind::Replace) || is(Kind::Move),
-        patches: is(Kind::Patch),
-        moves: is(Kind::Move),
-        upserts: is(Kind::Upsert) || is(Kind::Replace),
-    })
 }
 
 fn write_mask(rows: &mut CopyRows, mask: &mut [u8], net: &Net, row: &NetRow) {
@@ -215,26 +246,48 @@ fn write_mask(rows: &mut CopyRows, mask: &mut [u8], net: &Net, row: &NetRow) {
     rows.bytea(mask);
 }
 
-/// Writes all changes as rows of an `append` table.
-pub(crate) fn append_rows(images: &Images<'_>, shape: &Shape) -> Result<Vec<u8>, JdbcError> {
-    let own = images.schema().columns().len();
-    let total: usize = images.rows().map(|rows| rows.batch.len()).sum();
-    let mut rows = CopyRows::new(total * (shape.columns.len() * 12 + 2));
-    for (batch, part) in images.rows().enumerate() {
-        let beside = Beside::new(images, batch, part);
-        let values = beside.values(images.table())?;
-        for row in 0..part.batch.len() {
-            let at = RowRef { batch: batch as u32, row: row as u32 };
-            let place = place(images, at);
-            rows.begin(shape.columns.len());
-            for (index, column) in shape.columns.iter().enumerate() {
-                let cell = match index.checked_sub(own).and_then(|index| values.get(index)) {
-                    Some(values) => values.cell(row),
-                    None => images.cell(place, index),
-                };
-                rows.value(&column.staged, cell).map_err(|reason| refused(images, shape, at, index, reason))?;
-            }
-        }
+/// Writes all changes as rows of an `append` table, one at a time.
+#[derive(Debug)]
+pub(crate) struct AppendRows<'a> {
+    images: &'a Images<'a>,
+    shape: &'a Shape,
+    /// For each batch the number of its rows, and the columns beside them.
+    parts: Vec<(usize, Vec<Values<'a>>)>,
+    batch: usize,
+    row: usize,
+}
+
+impl<'a> AppendRows<'a> {
+    /// `beside` has an entry for each batch of the images.
+    pub(crate) fn new(images: &'a Images<'a>, beside: &'a [Beside], shape: &'a Shape) -> Result<Self, JdbcError> {
+        let part = |(rows, beside): (&Rows, &'a Beside)| Ok((rows.batch.len(), beside.values(images.table())?));
+        let parts = images.rows().zip(beside).map(part).collect::<Result<_, JdbcError>>()?;
+        Ok(Self { images, shape, parts, batch: 0, row: 0 })
     }
-    Ok(rows.finish())
+}
+
+impl NextRow for AppendRows<'_> {
+    fn next_row(&mut self, rows: &mut CopyRows) -> Result<bool, JdbcError> {
+        let (images, shape) = (self.images, self.shape);
+        let own = images.schema().columns().len();
+        let values = loop {
+            match self.parts.get(self.batch) {
+                None => return Ok(false),
+                Some((len, values)) if self.row < *len => break values,
+                Some(_) => (self.batch, self.row) = (self.batch + 1, 0),
+            }
+        };
+        let at = RowRef { batch: self.batch as u32, row: self.row as u32 };
+        let place = place(images, at);
+        rows.begin(shape.columns.len());
+        for (index, column) in shape.columns.iter().enumerate() {
+            let cell = match index.checked_sub(own).and_then(|index| values.get(index)) {
+                Some(values) => values.cell(self.row),
+                None => images.cell(place, index),
+            };
+            rows.value(&column.staged, cell).map_err(|reason| refused(images, shape, at, index, reason))?;
+        }
+        self.row += 1;
+        Ok(true)
+    }
 }

@@ -2,6 +2,7 @@
 mod check;
 mod connection;
 mod copy;
+mod direct;
 mod merge;
 mod shape;
 mod tls;

@@ -3,17 +3,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use connector_api::{NextOffsets, Offset, PartitionId, TableSchema};
-use futures_util::SinkExt;
-use tokio_postgres::CopyInSink;
+use futures_util::{SinkExt, future};
+use tokio_postgres::{CopyInSink, types::ToSql};
 
 use super::{
     connection::{Connection, Pool},
-    merge::{MergeSql, append_rows, stage_rows},
+    copy::CopyRows,
+    direct,
+    merge::{AppendRows, MergeSql, NextRow, StageRows, Staged},
     shape::{self, Shape},
     types::PgType,
 };
 use crate::{
-    append::append_schema,
+    append::{Beside, append_schema},
     collapse::collapse,
     config::Mode,
     dialect::TableWriter,
@@ -62,15 +64,7 @@ impl TableWriter for PostgresWriter {
 
 impl PostgresWriter {
     async fn transact(&self, connection: &mut Connection, flush: &Flush) -> Result<Option<Arc<Shape>>, JdbcError> {
-        // The stage depends on the rows' types alone; made before the transaction, it outlives it.
         let schema = flush.schema().map(|schema| self.row_schema(schema, flush)).transpose()?;
-        let stage = match &schema {
-            Some(schema) => {
-                let types: Vec<PgType> = schema.columns().iter().map(PgType::of).collect();
-                Some(connection.stage(&types, schema.key()).await?)
-            }
-            None => None,
-        };
         self.begin(connection, &flush.held).await?;
         let mut shape = None;
         if let (Some(schema), Some(source)) = (&schema, flush.schema()) {
@@ -83,14 +77,13 @@ impl PostgresWriter {
         if flush.truncate {
             connection.run(&format!("empty table {}", self.table.sql), &format!("TRUNCATE TABLE {}", self.table.sql)).await?;
         }
-        if let (Some(source), Some(shape), Some(stage)) = (flush.schema(), &shape, stage) {
+        if let (Some(source), Some(shape)) = (flush.schema(), &shape) {
             match self.mode {
-                Mode::Upsert => self.merge(connection, flush, source, shape, &stage).await?,
-                Mode::Append => self.append(connection, flush, source, shape, &stage).await?,
+                Mode::Upsert => self.merge(connection, flush, source, shape).await?,
+                Mode::Append => self.append(connection, flush, source, shape).await?,
             }
         }
-        self.move_offsets(connection, &flush.next).await?;
-        connection.run(&format!("commit to table {}", self.table.sql), "COMMIT").await?;
+        self.commit(connection, &flush.next).await?;
         Ok(shape)
     }
 
@@ -110,16 +103,20 @@ impl PostgresWriter {
             self.table.offsets_sql
         );
         let statement = connection.prepare(&doing, &sql).await?;
-        connection.run(&doing, "BEGIN").await?;
-        let rows = connection.client.query(&statement, &[&self.owner.pipeline, &self.owner.sink, &self.owner.topic.name]).await;
+        // Sent together: one way to the server and back less.
+        let names: [&(dyn ToSql + Sync); 3] = [&self.owner.pipeline, &self.owner.sink, &self.owner.topic.name];
+        let (begun, rows) =
+            future::join(connection.client.batch_execute("BEGIN"), connection.client.query(&statement, &names)).await;
+        begun.map_err(|error| connection.failed(&doing, error))?;
         let rows = rows.map_err(|error| connection.failed(&doing, error))?;
         let stored = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect::<Result<Vec<_>, _>>();
         let stored = stored.map_err(|error| connection.failed(&doing, error))?;
         offsets::compare(&self.owner, &self.table, held, &stored)
     }
 
-    async fn move_offsets(&self, connection: &mut Connection, next: &NextOffsets) -> Result<(), JdbcError> {
-        let doing = format!("move the offsets of table {}", self.table.sql);
+    /// Moves the offset rows and commits.
+    async fn commit(&self, connection: &mut Connection, next: &NextOffsets) -> Result<(), JdbcError> {
+        let doing = format!("commit to table {}", self.table.sql);
         let sql = format!(
             "UPDATE {} o SET next_offset = v.next FROM unnest($4::int4[], $5::int8[]) AS v(partition, next) \
              WHERE o.pipeline = $1 AND o.sink = $2 AND o.topic = $3 AND o.partition = v.partition",
@@ -128,22 +125,28 @@ impl PostgresWriter {
         let statement = connection.prepare(&doing, &sql).await?;
         let (partitions, offsets): (Vec<PartitionId>, Vec<Offset>) = next.iter().unzip();
         let owner = &self.owner;
-        let moved =
-            connection.client.execute(&statement, &[&owner.pipeline, &owner.sink, &owner.topic.name, &partitions, &offsets]).await;
-        moved.map(drop).map_err(|error| connection.failed(&doing, error))
+        let values: [&(dyn ToSql + Sync); 5] = [&owner.pipeline, &owner.sink, &owner.topic.name, &partitions, &offsets];
+        // Sent together: if the offsets do not move, the commit that follows rolls back.
+        let (moved, committed) =
+            future::join(connection.client.execute(&statement, &values), connection.client.batch_execute("COMMIT")).await;
+        moved.map(drop).and(committed).map_err(|error| connection.failed(&doing, error))
     }
 
-    async fn copy(&self, connection: &mut Connection, sql: &str, bytes: Vec<u8>) -> Result<(), JdbcError> {
+    /// Sends rows, which are made while the server takes in those before them.
+    async fn copy(&self, connection: &mut Connection, sql: &str, from: &mut dyn NextRow) -> Result<(), JdbcError> {
         let doing = format!("copy rows for table {}", self.table.sql);
         let statement = connection.prepare(&doing, sql).await?;
         let failed = |error| connection.failed(&doing, error);
         let sink: CopyInSink<Bytes> = connection.client.copy_in(&statement).await.map_err(failed)?;
         futures_util::pin_mut!(sink);
-        let mut bytes = Bytes::from(bytes);
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-            sink.feed(piece).await.map_err(failed)?;
+        let mut rows = CopyRows::new();
+        while from.next_row(&mut rows)? {
+            if rows.len() >= PIECE_BYTES {
+                sink.feed(rows.take()).await.map_err(failed)?;
+            }
         }
+        rows.end();
+        sink.feed(rows.take()).await.map_err(failed)?;
         sink.finish().await.map(drop).map_err(failed)
     }
 
@@ -153,20 +156,21 @@ impl PostgresWriter {
         flush: &Flush,
         schema: &TableSchema,
         shape: &Shape,
-        stage: &str,
     ) -> Result<(), JdbcError> {
-        let (staged, missing) = {
-            let images = Images::new(&self.table.sql, schema, &flush.rows)?;
-            let net = collapse(&images)?;
-            let staged = stage_rows(&images, &net, shape)?;
-            // Which row of the log a staged row is, for the one message that needs it.
-            let partial = staged.patches || staged.moves;
-            let offsets = if partial { net.rows.iter().map(|row| images.offset(row.last)).collect() } else { Vec::new() };
-            (staged, offsets)
-        };
-        let sql = MergeSql::new(&self.table, shape, stage);
+        let images = Images::new(&self.table.sql, schema, &flush.rows)?;
+        let net = collapse(&images)?;
+        if direct::suits(&net) {
+            return direct::write(connection, &self.table, &images, &net, shape).await;
+        }
+        let stage = self.stage(connection, shape).await?;
+        let staged = Staged::of(&net);
+        // Which row of the log a staged row is, for the one message that needs it.
+        let partial = staged.patches || staged.moves;
+        let missing = if partial { net.rows.iter().map(|row| images.offset(row.last)).collect() } else { Vec::new() };
+        let sql = MergeSql::new(&self.table, shape, &stage);
         let doing = format!("merge rows into table {}", self.table.sql);
-        self.copy(connection, if staged.plain { &sql.copy_plain } else { &sql.copy_full }, staged.bytes).await?;
+        let copy = if staged.plain { &sql.copy_plain } else { &sql.copy_full };
+        self.copy(connection, copy, &mut StageRows::new(&images, &net, shape, staged)).await?;
         if staged.moves {
             connection.run(&doing, &sql.save_moved).await?;
             self.require_none(connection, &sql.missing_moved, &missing).await?;
@@ -187,6 +191,11 @@ impl PostgresWriter {
             self.execute(connection, &doing, if staged.plain { &sql.upsert_plain } else { &sql.upsert }).await?;
         }
         Ok(())
+    }
+
+    async fn stage(&self, connection: &mut Connection, shape: &Shape) -> Result<String, JdbcError> {
+        let types: Vec<PgType> = shape.columns.iter().map(|column| column.staged.clone()).collect();
+        connection.stage(&types, &shape.key).await
     }
 
     async fn execute(&self, connection: &mut Connection, doing: &str, sql: &str) -> Result<(), JdbcError> {
@@ -215,16 +224,18 @@ impl PostgresWriter {
         flush: &Flush,
         schema: &TableSchema,
         shape: &Shape,
-        stage: &str,
     ) -> Result<(), JdbcError> {
-        let bytes = append_rows(&Images::new(&self.table.sql, schema, &flush.rows)?, shape)?;
+        let images = Images::new(&self.table.sql, schema, &flush.rows)?;
+        let beside: Vec<_> = images.rows().enumerate().map(|(batch, rows)| Beside::new(&images, batch, rows)).collect();
+        let mut rows = AppendRows::new(&images, &beside, shape)?;
         let columns = quote_all(shape.columns.iter().map(|column| column.name.as_str()));
         if shape.columns.iter().all(|column| column.cast.is_none()) {
-            return self.copy(connection, &format!("COPY {} ({columns}) FROM STDIN (FORMAT binary)", self.table.sql), bytes).await;
+            let sql = format!("COPY {} ({columns}) FROM STDIN (FORMAT binary)", self.table.sql);
+            return self.copy(connection, &sql, &mut rows).await;
         }
         // The table's types are wider than the rows', and COPY's binary form takes exact types only.
-        let sql = MergeSql::new(&self.table, shape, stage);
-        self.copy(connection, &sql.copy_plain, bytes).await?;
+        let sql = MergeSql::new(&self.table, shape, &self.stage(connection, shape).await?);
+        self.copy(connection, &sql.copy_plain, &mut rows).await?;
         self.execute(connection, &format!("append rows to table {}", self.table.sql), &sql.append).await
     }
 }
