@@ -83,7 +83,7 @@ fn sink_s3_04_a_busy_server_is_waited_for_and_harms_nobody_else() {
     });
     let pipeline =
         with_lake(scenario.bare_pipeline(), &bucket, front.port(), "age: 1s").upsert("warehouse", &scenario.warehouse.url());
-    let run = scenario.run(&pipeline).allow("lake");
+    let run = scenario.run(&pipeline).allow("lake").allow("unfinished multipart uploads");
     let mut mainstem = run.start();
     wait_until("the first rows are written", || start.elapsed().as_secs() >= 4);
     scenario.source.exec("UPDATE t SET v = 'while busy' WHERE id < 100");
