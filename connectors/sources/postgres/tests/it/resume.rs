@@ -130,8 +130,9 @@ async fn the_slot_follows_what_was_confirmed_and_no_more() {
     let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
     pipeline.drain().await;
     let confirmed = format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'", database.name);
-    let stood = database.sql(&confirmed);
     let mut running = pipeline.open(false).await.unwrap();
+    // The last status of the drain may reach the server after it, so what is compared is where the log stood before the rows.
+    let before = database.sql("select pg_current_wal_lsn()");
     database.sql("insert into t select generate_series(1, 100)");
     while pipeline.changes.is_empty() {
         let group = running.source.next().await.unwrap().unwrap();
@@ -143,11 +144,9 @@ async fn the_slot_follows_what_was_confirmed_and_no_more() {
         let (high, low) = text.split_once('/').unwrap();
         (u64::from_str_radix(high, 16).unwrap() << 32) | u64::from_str_radix(low, 16).unwrap()
     };
-    let before_rows = database.sql("select pg_current_wal_lsn()");
-    assert!(lsn(&database.sql(&confirmed)) < lsn(&before_rows));
-    assert_eq!(database.sql(&confirmed), stood, "confirmed what no log holds");
+    assert!(lsn(&database.sql(&confirmed)) <= lsn(&before), "confirmed what no log holds");
     running.source.confirm(pipeline.position.as_ref().unwrap());
-    let moved = format!("select confirmed_flush_lsn > '{stood}' from pg_replication_slots where slot_name = '{}'", database.name);
+    let moved = format!("select confirmed_flush_lsn > '{before}' from pg_replication_slots where slot_name = '{}'", database.name);
     database.wait_for(&moved, "t");
 }
 
