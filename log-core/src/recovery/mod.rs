@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::warn;
+use tracing::info;
 use uuid::Uuid;
 
 use self::image::{Image, Known};
@@ -52,7 +52,7 @@ pub(crate) fn recover(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<R
     };
     if loaded.torn_bytes > 0 {
         let (journal, bytes) = (loaded.path.display(), loaded.torn_bytes);
-        warn!(%journal, position = loaded.valid_bytes, bytes, "cutting off a commit that was not finished");
+        info!(%journal, position = loaded.valid_bytes, bytes, "cutting off a commit that was not finished");
     }
     // The newest file may have got its name just before a crash. Without this, what is appended to it could vanish with it.
     durable_file::sync_dir(dir)?;
@@ -313,7 +313,7 @@ impl<'a> Files<'a> {
             }
         }
         if kept < all {
-            warn!(journal = %loaded.path.display(), "leaving out a commit that was not finished");
+            info!(journal = %loaded.path.display(), "leaving out a commit that was not finished");
         }
         Ok(kept)
     }
@@ -366,7 +366,7 @@ impl<'a> Files<'a> {
             let unknown = base.is_some_and(|base| segments.iter().all(|segment| segment.base_offset != base));
             if swap || unknown {
                 let path = dir.join(&name);
-                warn!(file = %path.display(), "removing a file of a commit that was not finished");
+                info!(file = %path.display(), "removing a file of a commit that was not finished");
                 durable_file::remove_file(&path)?;
                 self.touched_dirs.insert(dir.to_owned());
             }
@@ -380,7 +380,7 @@ impl<'a> Files<'a> {
             }
             if found > segment.length {
                 let bytes = found - segment.length;
-                warn!(file = %path.display(), position = segment.length, bytes, "cutting off uncommitted bytes");
+                info!(file = %path.display(), position = segment.length, bytes, "cutting off uncommitted bytes");
                 DurableFile::open(&path, Access::ReadWrite)?.set_len(segment.length)?;
                 self.touched_files.insert(path);
             }
