@@ -13,7 +13,7 @@ pub(crate) fn write_key(out: &mut Vec<u8>, cell: Cell<'_>, numeric_text: bool) -
         Cell::Int16(value) => out.extend((value ^ i16::MIN).to_be_bytes()),
         Cell::Int32(value) | Cell::Date(value) => out.extend((value ^ i32::MIN).to_be_bytes()),
         Cell::Int64(value) | Cell::Time(value) | Cell::Timestamp(value) | Cell::TimestampTz(value) | Cell::Duration(value) => {
-            out.extend((value ^ i64::MIN).to_be_bytes())
+            out.extend((value ^ i64::MIN).to_be_bytes());
         }
         Cell::Float32(value) => out.extend(float_bits(f64::from(value)).to_be_bytes()),
         Cell::Float64(value) => out.extend(float_bits(value).to_be_bytes()),
