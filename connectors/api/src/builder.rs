@@ -132,25 +132,26 @@ impl ListBuilder {
 impl ColumnBuilder {
     /// A builder for columns of that type.
     pub fn new(kind: &ColumnType) -> Self {
+        // No room ahead: a thousand tables would take a hundred megabytes before their first row.
         match kind {
-            ColumnType::Bool => Self::Bool(BooleanBuilder::new()),
-            ColumnType::Int16 => Self::Int16(Int16Builder::new()),
-            ColumnType::Int32 => Self::Int32(Int32Builder::new()),
-            ColumnType::Int64 => Self::Int64(Int64Builder::new()),
-            ColumnType::Float32 => Self::Float32(Float32Builder::new()),
-            ColumnType::Float64 => Self::Float64(Float64Builder::new()),
+            ColumnType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
+            ColumnType::Int16 => Self::Int16(Int16Builder::with_capacity(0)),
+            ColumnType::Int32 => Self::Int32(Int32Builder::with_capacity(0)),
+            ColumnType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
+            ColumnType::Float32 => Self::Float32(Float32Builder::with_capacity(0)),
+            ColumnType::Float64 => Self::Float64(Float64Builder::with_capacity(0)),
             ColumnType::Decimal { precision, .. } if *precision <= DECIMAL128_MAX_PRECISION => {
-                Self::Decimal(Decimal128Builder::new().with_data_type(kind.arrow()))
+                Self::Decimal(Decimal128Builder::with_capacity(0).with_data_type(kind.arrow()))
             }
-            ColumnType::Decimal { .. } => Self::Decimal256(Decimal256Builder::new().with_data_type(kind.arrow())),
+            ColumnType::Decimal { .. } => Self::Decimal256(Decimal256Builder::with_capacity(0).with_data_type(kind.arrow())),
             ColumnType::Text | ColumnType::Json => Self::Text(StringBuilder::with_capacity(0, 0)),
             ColumnType::Bytes => Self::Bytes(BinaryBuilder::with_capacity(0, 0)),
-            ColumnType::Date => Self::Date(Date32Builder::new()),
-            ColumnType::Time => Self::Time(Time64MicrosecondBuilder::new()),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(0)),
+            ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(0)),
             ColumnType::Timestamp | ColumnType::TimestampTz => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(kind.arrow()))
+                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_data_type(kind.arrow()))
             }
-            ColumnType::Duration => Self::Duration(DurationMicrosecondBuilder::new()),
+            ColumnType::Duration => Self::Duration(DurationMicrosecondBuilder::with_capacity(0)),
             ColumnType::Interval => Self::Interval(Box::default()),
             ColumnType::Uuid => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(0, 16)),
             ColumnType::List(item) => Self::List(Box::new(ListBuilder {
