@@ -1,15 +1,12 @@
 //! Beginning, going on, and ending.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use connector_api::{Op, Recovery};
 use serde_json::json;
 
 use crate::{
-    cli_server::{Database, Server},
+    cli_server::{Database, server},
     log_model::Pipeline,
 };
 
@@ -109,7 +106,7 @@ async fn changes_arrive_at_once_and_groups_are_few_under_load() {
 
 #[tokio::test]
 async fn a_server_that_restarts_is_gone_on_with() {
-    let server = Arc::new(Server::start("wal_level = logical\n"));
+    let server = server(&[]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
     let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
@@ -139,7 +136,7 @@ async fn a_server_that_restarts_is_gone_on_with() {
 
 #[tokio::test]
 async fn a_server_without_logical_wal_is_refused_before_anything_is_made() {
-    let server = Arc::new(Server::start("wal_level = replica\n"));
+    let server = server(&[("wal_level", "replica")]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
     let mut pipeline = Pipeline::new(&database, &["t"], json!({}));

@@ -70,7 +70,7 @@ async fn random_cuts_under_load_lose_and_repeat_nothing() {
     std::fs::write(script.path(), statements).unwrap();
     let mut load = database
         .server
-        .command("pgbench")
+        .tool("pgbench")
         .args(["-n", "-c", "4", "-T", "12", "-f"])
         .arg(script.path())
         .arg(&database.name)
