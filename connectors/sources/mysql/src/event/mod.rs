@@ -1,0 +1,1 @@
+//! Events of the binary log, parsed in place.

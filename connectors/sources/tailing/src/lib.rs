@@ -1,0 +1,1 @@
+//! What sources that tail a replication log have in common.
