@@ -194,7 +194,7 @@ mod tests {
             hex("01e24e9302e6e611f190d802fc00000001010000000000000002000000000000000001000000000000006bc4c47ce86006b050620100");
         let gtid = MysqlGtid::parse(&body).unwrap();
         assert_eq!(gtid.to_string(), "e24e9302-e6e6-11f1-90d8-02fc00000001:1");
-        assert_eq!((gtid.commit_ts_us, gtid.original_commit_ts_us), (1_795_401_222_014_059, 1_795_401_222_014_059));
+        assert_eq!((gtid.commit_ts_us, gtid.original_commit_ts_us), (1_795_401_502_213_227, 1_795_401_502_213_227));
         assert_eq!(gtid.transaction_len, 176);
         for len in 0..25 {
             assert!(MysqlGtid::parse(&body[..len]).is_err(), "{len}");
@@ -211,7 +211,7 @@ mod tests {
         let gtid = MysqlGtid::parse_tagged(&body).unwrap();
         assert_eq!(gtid.to_string(), "e24e9302-e6e6-11f1-90d8-02fc00000001:mytag:1");
         assert_eq!(gtid.transaction_len, 372);
-        assert_eq!(gtid.commit_ts_us, 1_795_401_222_105_758);
+        assert_eq!(gtid.commit_ts_us, 1_795_401_502_307_486);
         for len in 0..body.len() {
             assert!(MysqlGtid::parse_tagged(&body[..len]).is_err(), "{len}");
         }

@@ -209,7 +209,7 @@ mod tests {
     fn payload(data: &[u8], method: u8, uncompressed_len: u16) -> Vec<u8> {
         let size = (data.len() as u16).to_le_bytes();
         let len = uncompressed_len.to_le_bytes();
-        [&[1, 3, 252][..], &size, &[2, 1, method, 3, 3, 252], &len, &[0], data].concat()
+        [&[1, 3, 252][..], &size, &[2, 3, 252, method, 0, 3, 3, 252], &len, &[0], data].concat()
     }
 
     fn walk(body: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, EventProblem> {
