@@ -3,12 +3,10 @@ use std::{path::PathBuf, time::Duration};
 use connector_api::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use source_tailing::{Naming, TablePattern, TlsSettings};
 use url::Url;
 
-use crate::{
-    table_pattern::TablePattern,
-    wire::{SslMode, TlsSettings},
-};
+use crate::wire::{SslMode, tls_settings};
 
 /// Settings of the `postgres` source.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -164,6 +162,7 @@ pub(crate) struct Settings {
     pub user: String,
     pub password: Option<Secret>,
     pub application_name: String,
+    pub sslmode: SslMode,
     pub tls: TlsSettings,
     pub tables: Vec<TablePattern>,
     pub slot: SlotConfig,
@@ -175,6 +174,9 @@ pub(crate) struct Settings {
     /// A busy slot may be ours still, of a connection that the server has not yet seen break: how long to wait for it.
     pub slot_patience: Duration,
 }
+
+/// How tables are written in pipeline files.
+pub(crate) const NAMING: Naming<'static> = Naming { quote: '"', default_schema: Some("public"), form: "schema.table" };
 
 /// The field and what is wrong with it.
 type Wrong = (&'static str, String);
@@ -229,8 +231,12 @@ impl Settings {
         if config.tables.is_empty() {
             return Err(("tables", "no table is named; write `schema.table` or a pattern such as `public.*`".to_owned()));
         }
-        let tables =
-            config.tables.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|problem| ("tables", problem))?;
+        let tables = config
+            .tables
+            .iter()
+            .map(|text| TablePattern::parse(text, NAMING))
+            .collect::<Result<_, _>>()
+            .map_err(|problem| ("tables", problem))?;
         if !(1..=32).contains(&config.snapshot.connections) {
             return Err(("snapshot.connections", format!("{} is not between 1 and 32", config.snapshot.connections)));
         }
@@ -243,6 +249,7 @@ impl Settings {
         if config.publication.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 63) {
             return Err(("publication.name", "a publication's name has 1 to 63 bytes".to_owned()));
         }
+        let sslmode = config.sslmode.unwrap_or(sslmode);
         Ok(Self {
             host,
             port,
@@ -250,7 +257,8 @@ impl Settings {
             user,
             password,
             application_name,
-            tls: TlsSettings { mode: config.sslmode.unwrap_or(sslmode), root_file: config.sslrootcert.or(root_file) },
+            sslmode,
+            tls: tls_settings(sslmode, config.sslrootcert.or(root_file)),
             tables,
             slot: config.slot,
             publication: config.publication,
@@ -324,7 +332,7 @@ mod tests {
             Settings::new(config("postgres://a%40b:p%25@db.internal:6000/my%20db?sslmode=verify-full&application_name=x")).unwrap();
         assert_eq!((settings.user.as_str(), settings.database.as_str(), settings.port), ("a@b", "my db", 6000));
         assert_eq!(settings.password.unwrap().expose(), "p%");
-        assert_eq!(settings.tls.mode, SslMode::VerifyFull);
+        assert_eq!(settings.sslmode, SslMode::VerifyFull);
         let socket = Settings::new(config("postgresql://u@/db?host=/run/pg&port=5433")).unwrap();
         assert_eq!((socket.host, socket.port), (Host::Socket("/run/pg".into()), 5433));
         assert_eq!(Settings::new(config("postgres://u@[::1]/db")).unwrap().host, Host::Name("::1".to_owned()));
