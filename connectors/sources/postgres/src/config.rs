@@ -3,8 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use connector_api::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use source_tailing::{Naming, TablePattern, TlsSettings};
-use url::Url;
+use source_tailing::{Naming, TablePattern, TlsSettings, UrlParts};
 
 use crate::wire::{SslMode, tls_settings};
 
@@ -185,21 +184,19 @@ impl Settings {
     /// Checks what the types of the settings cannot.
     pub(crate) fn new(config: PostgresSourceConfig) -> Result<Self, Wrong> {
         let wrong_url = |problem: &str| ("url", format!("{problem}; write it as `postgres://host:5432/database`"));
-        let url = Url::parse(&with_host(&config.url)).map_err(|error| wrong_url(&format!("this is no URL ({error})")))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(wrong_url(&format!("`{}` is no scheme of PostgreSQL", url.scheme())));
+        let url = UrlParts::parse(&config.url).map_err(|problem| wrong_url(&problem))?;
+        if !matches!(url.scheme.as_str(), "postgres" | "postgresql") {
+            return Err(wrong_url(&format!("`{}` is no scheme of PostgreSQL", url.scheme)));
         }
-        let decoded = |text: &str| percent_decoded(text).ok_or_else(|| wrong_url("an escape with `%` is wrong"));
-        let mut host = url.host_str().map(decoded).transpose()?.filter(|host| !host.is_empty() && host != NO_HOST);
-        let mut port = url.port().unwrap_or(5432);
+        let (mut host, mut port) = (url.host, url.port.unwrap_or(5432));
         let (mut sslmode, mut root_file) = (SslMode::default(), None);
         let mut application_name = "mainstem".to_owned();
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "host" => host = Some(value.into_owned()),
+        for (name, value) in url.parameters {
+            match name.as_str() {
+                "host" => host = Some(value),
                 "port" => port = value.parse().map_err(|_| wrong_url(&format!("`{value}` is no port")))?,
-                "application_name" => application_name = value.into_owned(),
-                "sslrootcert" => root_file = Some(PathBuf::from(value.as_ref())),
+                "application_name" => application_name = value,
+                "sslrootcert" => root_file = Some(PathBuf::from(value)),
                 "sslmode" => {
                     sslmode = parse_sslmode(&value).ok_or_else(|| {
                         wrong_url(&format!("`sslmode={value}` is none of disable, prefer, require, verify-ca, verify-full"))
@@ -210,24 +207,13 @@ impl Settings {
         }
         let host = match host {
             Some(folder) if folder.starts_with('/') => Host::Socket(folder.into()),
-            // An IPv6 address stands in brackets in a URL, and nowhere else.
-            Some(name) => Host::Name(name.trim_start_matches('[').trim_end_matches(']').to_owned()),
+            Some(name) => Host::Name(name),
             None => return Err(wrong_url("the host is missing")),
         };
-        let database = decoded(url.path().trim_start_matches('/'))?;
-        if database.is_empty() {
-            return Err(wrong_url("the database is missing"));
-        }
-        let user = match (config.user, url.username()) {
-            (Some(user), _) if !user.is_empty() => user,
-            (_, "") => return Err(("user", "it is missing: the role to log in as".to_owned())),
-            (_, user) => decoded(user)?,
-        };
-        let password = match (config.password, url.password()) {
-            (Some(password), _) => Some(password),
-            (None, Some(password)) => Some(Secret::new(decoded(password)?)),
-            (None, None) => None,
-        };
+        let database = url.database.ok_or_else(|| wrong_url("the database is missing"))?;
+        let user = config.user.filter(|user| !user.is_empty()).or(url.user);
+        let user = user.ok_or_else(|| ("user", "it is missing: the role to log in as".to_owned()))?;
+        let password = config.password.or(url.password.map(Secret::new));
         if config.tables.is_empty() {
             return Err(("tables", "no table is named; write `schema.table` or a pattern such as `public.*`".to_owned()));
         }
@@ -279,39 +265,10 @@ impl Settings {
     }
 }
 
-/// Stands for a host that is not there; no host can have this name (RFC 2606).
-const NO_HOST: &str = "none.invalid";
-
-/// `postgres://user@/database?host=/folder` is usual for unix sockets, but to a URL parser a user needs a host.
-fn with_host(url: &str) -> String {
-    let authority_end = url.find("://").and_then(|start| url[start + 3..].find('/').map(|len| start + 3 + len));
-    match authority_end {
-        Some(end) if url[..end].ends_with('@') => format!("{}{NO_HOST}{}", &url[..end], &url[end..]),
-        _ => url.to_owned(),
-    }
-}
-
 fn parse_sslmode(text: &str) -> Option<SslMode> {
     [SslMode::Disable, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
         .into_iter()
         .find(|mode| mode.to_string() == text)
-}
-
-/// Undoes `%41`; `None` where an escape is wrong or the result is no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let (digits, after) = after.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
