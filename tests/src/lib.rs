@@ -12,6 +12,7 @@ mod proxy;
 mod random;
 mod s3_front;
 mod scenario;
+mod small_disk;
 
 pub use compare::{Table, compare_parquet, compare_parquet_folds, compare_sqlite, compare_warehouse, table};
 pub use environment::mainstem_binary;
@@ -21,6 +22,7 @@ pub use proxy::Proxy;
 pub use random::Random;
 pub use s3_front::{Answer, S3Front};
 pub use scenario::Scenario;
+pub use small_disk::SmallDisk;
 pub use test_servers::{
     Database, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, pg_bin, python, repository,
     wait_until, wait_until_for,

@@ -68,17 +68,17 @@ impl Database {
         if sql.len() < 100_000 {
             text(&self.psql().arg("-c").arg(sql).stdin(Stdio::null()).output().expect("run psql"))
         } else {
-            self.from_input(sql, &["-1"])
+            self.through_input(sql, &["-1"])
         }
     }
 
     /// Runs statements, each its own transaction unless they say otherwise. An error is the server's message, and the statements before it
     /// stay done.
     pub fn script(&self, sql: &str) -> Result<String, String> {
-        self.from_input(sql, &[])
+        self.through_input(sql, &[])
     }
 
-    fn from_input(&self, sql: &str, options: &[&str]) -> Result<String, String> {
+    fn through_input(&self, sql: &str, options: &[&str]) -> Result<String, String> {
         let mut command = self.psql();
         command.args(options).args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("run psql");

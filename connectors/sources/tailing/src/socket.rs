@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::tls::{self, TlsError, TlsSettings, TlsStream};
+use connector_tls::TlsSettings;
+
+use crate::tls::{self, TlsError, TlsStream};
 
 /// A server that takes no byte for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -55,6 +55,11 @@ impl Database {
         format!("postgres://{user}@{host}:{}/{}", self.server.port(), self.name)
     }
 
+    /// Process id of the server's process that sends to the slot of this name.
+    pub fn sender(&self) -> String {
+        self.sql(&format!("select active_pid from pg_replication_slots where slot_name = '{}'", self.name))
+    }
+
     /// Waits until a query prints `expected`.
     #[track_caller]
     pub fn wait_for(&self, sql: &str, expected: &str) {

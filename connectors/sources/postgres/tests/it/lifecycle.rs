@@ -70,7 +70,12 @@ async fn a_full_budget_stops_reading_and_the_server_hears_of_us_all_the_same() {
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into t select g, repeat('x', 100) from generate_series(1, 60000) g");
     // Longer than the server waits for a sign of life (5 s).
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    let now = database.sql("select clock_timestamp()");
+    let told = format!(
+        "select bool_or(reply_time > timestamptz '{now}' + interval '6 s') from pg_stat_replication where pid = {}",
+        database.sender()
+    );
+    database.wait_for(&told, "t");
     let senders = format!("select count(*) from pg_replication_slots where slot_name = '{}' and active", database.name);
     assert_eq!(database.sql(&senders), "1");
     while pipeline.changes.len() < 60_000 {
