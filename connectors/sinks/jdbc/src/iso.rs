@@ -3,6 +3,10 @@
 //! zone, which is written `+00:00` because SQLite's date functions read that.
 use std::fmt::Write;
 
+use arrow_buffer::i256;
+
+use crate::decimal_digits::DecimalDigits;
+
 const DAY_US: i64 = 86_400_000_000;
 
 /// The days since 1970-01-01 as year (astronomical: 0 is 1 BC), month and day. Counts in eras of 400 years from 1 March of year 0, so that
@@ -157,6 +161,19 @@ pub(crate) fn write_decimal(out: &mut String, unscaled: i128, scale: u8) {
     }
 }
 
+/// [`write_decimal`] for more than 38 digits.
+pub(crate) fn write_decimal256(out: &mut String, unscaled: &i256, scale: u8) {
+    let digits = DecimalDigits::new(unscaled, scale);
+    if unscaled.is_negative() {
+        out.push('-');
+    }
+    push_ascii(out, if digits.whole().is_empty() { b"0" } else { digits.whole() });
+    if scale > 0 {
+        out.push('.');
+        push_ascii(out, digits.fraction());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,5 +241,18 @@ mod tests {
             assert_eq!(text(|out| write_decimal(out, unscaled, scale)), expected);
         }
         assert_eq!(text(|out| write_decimal(out, 10i128.pow(38) - 1, 38)), format!("0.{}", "9".repeat(38)));
+        let nines = "9".repeat(76);
+        for (digits, scale, expected) in [
+            (nines.clone(), 0, nines.clone()),
+            (format!("-{nines}"), 76, format!("-0.{nines}")),
+            (format!("-{nines}"), 41, format!("-{}.{}", &nines[..35], &nines[..41])),
+            (format!("1{}", "0".repeat(38)), 38, format!("1.{}", "0".repeat(38))),
+            ("-5".into(), 65, format!("-0.{}5", "0".repeat(64))),
+            ("0".into(), 40, format!("0.{}", "0".repeat(40))),
+            (i256::MIN.to_string(), 0, i256::MIN.to_string()),
+        ] {
+            let unscaled = i256::from_string(&digits).unwrap();
+            assert_eq!(text(|out| write_decimal256(out, &unscaled, scale)), expected);
+        }
     }
 }
