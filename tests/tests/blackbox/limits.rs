@@ -26,6 +26,7 @@ fn large_rows(name: &str, sink: impl Fn(&Scenario) -> Pipeline, peak_mib_max: u6
     scenario.wait_until_drained(&mut mainstem);
     let peak = mainstem.memory_kib("VmHWM") >> 10;
     mainstem.stop();
+    println!("peak {name} {peak}");
     assert!(peak <= peak_mib_max, "peak memory {peak} MiB");
     scenario
 }
