@@ -15,10 +15,10 @@ pub(crate) use self::{
     bytes::Bytes,
     control::{ChecksumAlgorithm, FormatDescription, Query},
     gtid::{MariadbGtid, MysqlGtid},
-    payload::{PayloadEvents, RowsFragment, TransactionPayload},
+    payload::{PayloadEvents, RowsFragment, TransactionPayload, ZlibHeader, inflate},
     query::{Statement, classify},
     rows::{Bitmap, RowsEvent, RowsOp},
-    table_map::{TableMap, TableMapColumn, TableMapEvent},
+    table_map::{TableMap, TableMapColumn, TableMapEvent, column_type},
 };
 
 /// Type codes of events. Those from 160 on are MariaDB's.
