@@ -97,7 +97,7 @@ pub(super) fn append(kind: &ValueType, data: &[u8], out: &mut ColumnBuilder, scr
             out.append_value("");
         }
         (ValueType::Inet6, ColumnBuilder::Text(out)) => {
-            write!(out, "{}", Ipv6Addr::from(padded::<16>(data)?)).map_err(|_| ValueProblem::Mismatch)?;
+            print_inet6(Ipv6Addr::from(padded::<16>(data)?), out).map_err(|_| ValueProblem::Mismatch)?;
             out.append_value("");
         }
         (ValueType::CompressedText(charset), out) => return append_text(charset, decompressed(data, scratch)?, out),
@@ -194,6 +194,33 @@ fn padded<const N: usize>(data: &[u8]) -> Result<[u8; N], ValueProblem> {
     Ok(out)
 }
 
+/// As the server prints it: the first longest run of zeroes becomes `::` even if it is one word, and addresses of IPv4 have dots.
+fn print_inet6(address: Ipv6Addr, out: &mut impl std::fmt::Write) -> std::fmt::Result {
+    let words = address.segments();
+    let (mut gap, mut gap_len, mut run) = (words.len(), 0, 0);
+    for (index, word) in words.iter().enumerate() {
+        run = if *word == 0 { run + 1 } else { 0 };
+        if run > gap_len {
+            (gap, gap_len) = (index + 1 - run, run);
+        }
+    }
+    let mut index = 0;
+    while let Some(word) = words.get(index) {
+        if index == gap {
+            out.write_str(if index == 0 { "::" } else { ":" })?;
+            index += gap_len;
+            continue;
+        }
+        if index == 6 && gap == 0 && (gap_len == 6 || gap_len == 5 && words[5] == 0xFFFF) {
+            let [.., a, b, c, d] = address.octets();
+            return write!(out, "{a}.{b}.{c}.{d}");
+        }
+        write!(out, "{word:x}{}", if index == 7 { "" } else { ":" })?;
+        index += 1;
+    }
+    Ok(())
+}
+
 /// The label of a number of one or two bytes, from 1.
 fn enum_label<'a>(labels: &'a Labels, data: &[u8]) -> Result<&'a str, ValueProblem> {
     let number = match data {
@@ -256,5 +283,34 @@ fn decompressed<'a>(data: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8]
             Ok(scratch)
         }
         _ => Err(ValueProblem::Compression),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As MariaDB 10.11 prints them.
+    #[test]
+    fn addresses_are_printed_as_the_server_does() {
+        for (address, expected) in [
+            ("1:0:2:3:4:5:6:7", "1::2:3:4:5:6:7"),
+            ("1:2:3:4:5:6:7:0", "1:2:3:4:5:6:7::"),
+            ("0:1:2:3:4:5:6:7", "::1:2:3:4:5:6:7"),
+            ("1:0:0:2:0:0:3:4", "1::2:0:0:3:4"),
+            ("1:0:0:2:0:0:0:4", "1:0:0:2::4"),
+            ("::1:2", "::0.1.0.2"),
+            ("::ffff:0:0", "::ffff:0.0.0.0"),
+            ("::1", "::1"),
+            ("::", "::"),
+            ("0:0:0:0:ffff:0:1:2", "::ffff:0:1:2"),
+            ("1::", "1::"),
+            ("0:2::", "0:2::"),
+            ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"),
+        ] {
+            let mut text = String::new();
+            print_inet6(address.parse().unwrap(), &mut text).unwrap();
+            assert_eq!(text, expected, "{address}");
+        }
     }
 }

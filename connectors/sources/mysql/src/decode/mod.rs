@@ -21,10 +21,11 @@ mod tests;
 
 use connector_api::ColumnBuilder;
 
+pub use self::options::{TinyInt1, ZeroDates};
 pub(crate) use self::{
     charset::Charsets,
     definition::{ColumnDefinition, TableDefinition},
-    options::{DecodeOptions, TinyInt1, ZeroDates},
+    options::DecodeOptions,
     rows::{RowsProblem, Stamp, TableRows, source_info},
     shape::{Shape, ShapeProblem},
     value_type::ValueType,

@@ -160,8 +160,9 @@ pub(crate) fn quoted(name: &str) -> String {
 fn expression(name: &str, value: &ValueType) -> String {
     let name = quoted(name);
     match value {
-        // A float is printed with six digits; as a double with all it has. Multiplied, because adding would lose the sign of -0.
-        ValueType::Float => format!("{name} * 1e0"),
+        // A float is printed with six digits, and a `double(10,2)` with two behind the point; as a plain double with all it has. Multiplied, because
+        // adding would lose the sign of -0.
+        ValueType::Float | ValueType::Double => format!("{name} * 1e0"),
         // Number 0 and '' print the same.
         ValueType::Enum(labels) if labels.has_empty() => {
             format!("IF({name} + 0 = 0, '{}', {name})", super::value_type::INVALID_ENUM)
