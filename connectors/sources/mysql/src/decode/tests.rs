@@ -107,7 +107,7 @@ impl Captured {
             let mut scratch = Vec::new();
             let Ok(Event::Rows(event)) = Event::parse(&header(event_type), body, &mut scratch) else { panic!() };
             assert!(rows.fits(&event));
-            stamp.ordinal += rows.append(&stamp, &event, 0).unwrap();
+            stamp.ordinal += rows.append(&stamp, &event, 0).unwrap().appended;
         }
         let batch = rows.finish().unwrap();
         assert_eq!(batch.orders.last().unwrap().ordinal as usize + 1, batch.len());
@@ -227,7 +227,7 @@ fn a_value_reads_the_same_from_snapshot_and_stream_and_as_the_server_prints_it()
                 for (index, (a, b)) in streamed.columns().iter().zip(selected.columns()).enumerate() {
                     assert_eq!(a, b, "{what} {}", definition.columns[index].name);
                 }
-                RecordBatch::from(streamed.clone());
+                assert_eq!(RecordBatch::from(streamed.clone()).num_columns(), plan.len(), "{what}");
                 for (row, packet) in table.shown.iter().enumerate() {
                     for (index, theirs) in printed(packet, plan.len()).into_iter().enumerate() {
                         let kind = &plan[index].value;
