@@ -4,9 +4,13 @@ use std::{
     sync::Arc,
 };
 
-use encoding_rs::{BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, SHIFT_JIS};
+use encoding_rs::{EUC_KR, Encoding, GBK, SHIFT_JIS};
 
-use super::{ValueProblem, shape::ShapeProblem};
+use super::{
+    ValueProblem,
+    double_byte::{DOUBLE_BYTE, DoubleByte},
+    shape::ShapeProblem,
+};
 
 /// How the bytes of a character set become Unicode.
 #[derive(Debug, Clone)]
@@ -16,8 +20,10 @@ pub(crate) enum Charset {
     Ascii,
     /// One byte a character: for each its character, as the server itself says.
     SingleByte(Arc<SingleByte>),
-    /// Several bytes a character, by the web's tables.
+    /// Several bytes a character, by the web's tables, which are the server's.
     MultiByte(&'static Encoding),
+    /// Several bytes a character, where they are not.
+    DoubleByte(Arc<DoubleByte>),
     /// `utf16`, `ucs2`: big-endian.
     Utf16,
     Utf16Le,
@@ -39,14 +45,15 @@ impl PartialEq for Charset {
         match (self, other) {
             (Self::SingleByte(a), Self::SingleByte(b)) => a.name == b.name,
             (Self::MultiByte(a), Self::MultiByte(b)) => a == b,
+            (Self::DoubleByte(a), Self::DoubleByte(b)) => a.name == b.name,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
 }
 
 impl Charset {
-    /// Appends the text of those bytes. Bytes that stand for nothing in the character set are an error, but in single-byte sets, where the server
-    /// stores them all, U+FFFD.
+    /// Appends the text of those bytes. A character that the server stores and cannot tell the meaning of is U+FFFD; bytes that are no character at
+    /// all are an error.
     #[inline]
     pub(crate) fn decode(&self, bytes: &[u8], out: &mut impl Write) -> Result<(), ValueProblem> {
         let written = match self {
@@ -57,6 +64,7 @@ impl Charset {
             Self::Ascii => return Err(ValueProblem::Charset("ascii")),
             Self::SingleByte(table) => return table.decode(bytes, out),
             Self::MultiByte(encoding) => return multi_byte(encoding, bytes, out),
+            Self::DoubleByte(table) => return table.decode(bytes, out),
             Self::Utf16 => return utf16(bytes, u16::from_be_bytes, "utf16", out),
             Self::Utf16Le => return utf16(bytes, u16::from_le_bytes, "utf16le", out),
             Self::Utf32 => return utf32(bytes, out),
@@ -72,7 +80,7 @@ impl Charset {
             Self::Utf8 => std::str::from_utf8(bytes).map(Some).map_err(|_| ValueProblem::Charset("utf8mb4")),
             Self::Ascii => Ok(None),
             Self::SingleByte(table) if table.ascii && bytes.is_ascii() => Ok(std::str::from_utf8(bytes).ok()),
-            Self::MultiByte(_) if bytes.is_ascii() => Ok(std::str::from_utf8(bytes).ok()),
+            Self::MultiByte(_) | Self::DoubleByte(_) if bytes.is_ascii() => Ok(std::str::from_utf8(bytes).ok()),
             _ => Ok(None),
         }
     }
@@ -123,7 +131,7 @@ pub(crate) struct Charsets {
     collations: HashMap<u32, Arc<str>>,
     /// Character set → bytes of its longest character.
     char_bytes: BTreeMap<Arc<str>, u32>,
-    tables: HashMap<&'static str, Arc<SingleByte>>,
+    tables: HashMap<&'static str, Charset>,
     mariadb: bool,
 }
 
@@ -155,20 +163,29 @@ impl Charsets {
         charsets
     }
 
-    /// A `SELECT` of one row, each column named like a character set and holding its 256 characters, as UTF-8 (in a session with
-    /// `character_set_results` utf8mb4 or NULL). [`load`](Self::load) takes them.
+    /// A `SELECT` of one row, each column named like a character set and holding its characters, as UTF-8 (in a session with `character_set_results`
+    /// utf8mb4 or NULL). [`load`](Self::load) takes them. About 400 KB.
     pub(crate) fn tables_query(&self) -> Option<String> {
-        let bytes: String = (0..=255).map(|byte| format!("{byte:02X}")).collect();
-        let known = SINGLE_BYTE.iter().filter(|name| self.char_bytes.contains_key(**name));
-        let columns: Vec<String> = known.map(|name| format!("CONVERT(_{name} x'{bytes}' USING utf8mb4) AS {name}")).collect();
+        let single: String = (0..=255).map(|byte| format!("{byte:02X}")).collect();
+        let single = SINGLE_BYTE.into_iter().map(|name| (name, single.clone()));
+        let double = DOUBLE_BYTE.into_iter().map(|(name, form)| (name, form.hex()));
+        let known = single.chain(double).filter(|(name, _)| self.char_bytes.contains_key(*name));
+        let columns: Vec<String> =
+            known.map(|(name, bytes)| format!("CONVERT(_{name} x'{bytes}' USING utf8mb4) AS {name}")).collect();
         (!columns.is_empty()).then(|| format!("SELECT {}", columns.join(", ")))
     }
 
-    /// Takes one column of [`tables_query`](Self::tables_query)'s answer. False if it does not hold 256 characters.
+    /// Takes one column of [`tables_query`](Self::tables_query)'s answer. False if it does not hold as many characters as were asked for.
     pub(crate) fn load(&mut self, charset: &str, characters: &[u8]) -> bool {
+        if let Some((name, form)) = DOUBLE_BYTE.into_iter().find(|(name, _)| *name == charset) {
+            let table = std::str::from_utf8(characters).ok().and_then(|text| DoubleByte::new(name, form, text));
+            let loaded = table.map(|table| self.tables.insert(name, Charset::DoubleByte(Arc::new(table))));
+            return loaded.is_some();
+        }
         let Some(name) = SINGLE_BYTE.into_iter().find(|name| *name == charset) else { return false };
         let mut chars = ['\u{FFFD}'; 256];
-        let mut given = String::from_utf8_lossy(characters).into_owned().chars().collect::<Vec<_>>().into_iter();
+        let text = String::from_utf8_lossy(characters);
+        let mut given = text.chars();
         for (byte, char) in chars.iter_mut().enumerate() {
             match given.next() {
                 // The server's sign for a byte that is no character.
@@ -178,7 +195,7 @@ impl Charsets {
             }
         }
         let ascii = chars.iter().take(128).enumerate().all(|(byte, char)| *char as usize == byte);
-        self.tables.insert(name, Arc::new(SingleByte { name, chars, ascii }));
+        self.tables.insert(name, Charset::SingleByte(Arc::new(SingleByte { name, chars, ascii })));
         given.next().is_none()
     }
 
@@ -208,14 +225,11 @@ impl Charsets {
             "utf16" | "ucs2" => Charset::Utf16,
             "utf16le" => Charset::Utf16Le,
             "utf32" => Charset::Utf32,
-            "big5" => Charset::MultiByte(BIG5),
-            "gbk" | "gb2312" => Charset::MultiByte(GBK),
-            "gb18030" => Charset::MultiByte(GB18030),
-            "sjis" | "cp932" => Charset::MultiByte(SHIFT_JIS),
-            "ujis" | "eucjpms" => Charset::MultiByte(EUC_JP),
+            "gbk" => Charset::MultiByte(GBK),
+            "cp932" => Charset::MultiByte(SHIFT_JIS),
             "euckr" => Charset::MultiByte(EUC_KR),
             other => match self.tables.get(other) {
-                Some(table) => Charset::SingleByte(Arc::clone(table)),
+                Some(table) => table.clone(),
                 None => return Err(ShapeProblem::Charset { column: column.to_owned(), charset: other.to_owned() }),
             },
         })
@@ -255,11 +269,8 @@ mod tests {
             ("ascii", b"abc", "abc"),
             ("latin1", b"caf\xE9 \x80 \x9C", "café € œ"),
             ("gbk", b"\xC4\xE3\xBA\xC3", "你好"),
-            ("gb18030", b"\xC4\xE3\xBA\xC3", "你好"),
-            ("big5", b"\xA7\x41\xA6\x6E", "你好"),
-            ("sjis", b"\x83\x5C", "ソ"),
+            ("cp932", b"\x83\x5C", "ソ"),
             ("euckr", b"\xB0\xA1", "가"),
-            ("ujis", b"\xA4\xA2", "あ"),
             ("utf16", &[0x4F, 0x60, 0xD8, 0x3D, 0xDE, 0x00], "你😀"),
             ("ucs2", &[0x4F, 0x60], "你"),
             ("utf16le", &[0x60, 0x4F], "你"),

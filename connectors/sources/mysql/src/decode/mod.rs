@@ -7,6 +7,7 @@ mod calendar;
 mod charset;
 mod decimal;
 mod definition;
+mod double_byte;
 mod json;
 mod json_diff;
 mod options;
@@ -27,7 +28,7 @@ pub(crate) use self::{
     definition::{ColumnDefinition, TableDefinition},
     options::DecodeOptions,
     rows::{RowsProblem, Stamp, TableRows, source_info},
-    shape::{Shape, ShapeProblem},
+    shape::Shape,
     value_type::ValueType,
 };
 

@@ -151,9 +151,9 @@ impl TableRows {
         self.builder.after().absent();
     }
 
-    /// The rows of an event, but for the first `skip`, which were taken before. Returns how many rows were appended; their ordinals follow on the
+    /// The rows of an event, but for the first `skip`, which were taken before. Their ordinals follow on the
     /// stamp's.
-    pub(crate) fn append(&mut self, stamp: &Stamp<'_>, event: &RowsEvent<'_>, skip: u32) -> Result<u32, RowsProblem> {
+    pub(crate) fn append(&mut self, stamp: &Stamp<'_>, event: &RowsEvent<'_>, skip: u64) -> Result<Appended, RowsProblem> {
         if event.columns != self.shape.plan.len() {
             return Err(self.row_error("another number of columns than its table has"));
         }
@@ -164,7 +164,7 @@ impl TableRows {
         while !rest.is_empty() {
             let before_row = rest;
             let ordinal = stamp.ordinal.wrapping_add(appended);
-            if row < skip {
+            if u64::from(row) < skip {
                 self.pass_over(event, all, &mut rest)?;
             } else {
                 match event.op {
@@ -180,7 +180,7 @@ impl TableRows {
             }
             row += 1;
         }
-        Ok(appended)
+        Ok(Appended { seen: row, appended })
     }
 
     fn pass_over(&mut self, event: &RowsEvent<'_>, all: &[u8], rest: &mut &[u8]) -> Result<(), RowsProblem> {
@@ -399,6 +399,15 @@ impl TableRows {
     fn row_error(&self, problem: &'static str) -> RowsProblem {
         RowsProblem::Row { table: self.shape.table().clone(), problem }
     }
+}
+
+/// What became of an event's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// Rows of the event.
+    pub seen: u32,
+    /// Of these, rows that were not taken before.
+    pub appended: u32,
 }
 
 /// Which image of a row.

@@ -7,7 +7,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, cast::AsArray, type
 use arrow_schema::DataType;
 use connector_api::{Identity, TableName};
 
-use super::*;
+use super::{shape::ShapeProblem, *};
 use crate::event::{Bytes, Event, EventHeader, TableMap, TableMapEvent, code};
 
 /// A table of a capture.
@@ -103,7 +103,8 @@ impl Captured {
         let mut stamp = STAMP;
         for body in &self.inserts {
             // Both row event versions begin alike; MariaDB writes the first.
-            let event_type = if info.connector == "mysql" && body[8] == 2 && body[9] == 0 { code::WRITE_ROWS } else { code::WRITE_ROWS_V1 };
+            let event_type =
+                if info.connector == "mysql" && body[8] == 2 && body[9] == 0 { code::WRITE_ROWS } else { code::WRITE_ROWS_V1 };
             let mut scratch = Vec::new();
             let Ok(Event::Rows(event)) = Event::parse(&header(event_type), body, &mut scratch) else { panic!() };
             assert!(rows.fits(&event));
@@ -213,7 +214,8 @@ fn a_value_reads_the_same_from_snapshot_and_stream_and_as_the_server_prints_it()
             let what = format!("{flavor} {}", table.name);
             for zero_dates in [ZeroDates::Null, ZeroDates::Text] {
                 let definition = table.definition();
-                let shape = Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, options(zero_dates)).unwrap();
+                let shape =
+                    Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, options(zero_dates)).unwrap();
                 let from_catalog = Shape::of_definition(&definition, &charsets, options(zero_dates)).unwrap();
                 assert_eq!(shape.schema(Identity::Full), from_catalog.schema(Identity::Full), "{what}");
                 assert_eq!(shape, from_catalog, "{what}");
@@ -330,7 +332,8 @@ fn damaged_rows_are_errors() {
     for (flavor, charsets, tables) in captures() {
         for table in tables {
             let definition = table.definition();
-            let shape = Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, DecodeOptions::default()).unwrap();
+            let shape =
+                Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, DecodeOptions::default()).unwrap();
             let shape = Arc::new(shape);
             let body = &table.inserts[0];
             let event_type = if body[8] == 2 && body[9] == 0 { code::WRITE_ROWS } else { code::WRITE_ROWS_V1 };

@@ -5,7 +5,7 @@ Makes tables in a database of its own on a server with row format and full row m
 writes for each table, as hexadecimal where it is not plain:
 
     collation ID CHARSET MAXLEN     the server's collations
-    characters CHARSET UTF8         the 256 characters of a single-byte character set
+    characters CHARSET UTF8         the characters of a character set of one or two bytes, as `Charsets::tables_query` asks for them
     table NAME
     column NAME CHARSET TYPE        as information_schema has them ("-" for no character set)
     key NAME...
@@ -135,7 +135,7 @@ COMMON = [
      "utf16le varchar(10) character set utf16le, utf32 varchar(10) character set utf32, utf8mb3 varchar(10) character set utf8mb3, ascii varchar(10) character set ascii", [
         ["_utf8mb4 x'E4BDA0E5A5BD'"] * 3 + ["_utf8mb4 x'E382BD'"] + ["_utf8mb4 x'EAB080'"] + ["_utf8mb4 x'E38182'"] * 2 + ["_utf8mb4 x'E4BDA0E5A5BD'"] * 6 + ["'abc'"],
         ["'abc'"] * 14,
-        ["_gbk x'815C'", "_big5 x'A45C'", "_sjis x'835C'", "_cp932 x'835C'", "'x'", "'x'", "'x'", "'x'", "_utf8mb4 x'F09F9880'", "'x  '", "_utf8mb4 x'F09F9880'", "_utf8mb4 x'F09F9880'", "'x'", "'~'"],
+        ["_gbk x'815C'", "_big5 x'A45CA145A1C2F9FE'", "_sjis x'835C815FA1DF8160'", "_cp932 x'835CA1FA5C8160'", "_euckr x'B0A1FDFE'", "_ujis x'A4A28EB1A1C08FB0A1F5A1'", "_eucjpms x'A4A28EB1A1C0F9A18FB0A1'", "_gb2312 x'A1A4A1AAF7FE'", "_utf8mb4 x'F09F9880'", "'x  '", "_utf8mb4 x'F09F9880'", "_utf8mb4 x'F09F9880'", "'x'", "'~'"],
         ["NULL"] * 14]),
     ("singles", ", ".join(f"{name} varchar(10) character set {name}" for name in
      "armscii8 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 dec8 geostd8 greek hebrew hp8 keybcs2 koi8r koi8u latin2 latin5 latin7 macce macroman swe7 tis620".split()), [
@@ -172,7 +172,7 @@ JSON = [
 MYSQL = [
     ("documents", "j json", [[value] for value in JSON]),
     ("vectors", "v vector(3)", [["to_vector('[1,2,3]')"], ["_binary x'0100000000000080FFFF7F7F'"], ["NULL"]]),
-    ("gb18030", "g varchar(10) character set gb18030", [["_utf8mb4 x'E4BDA0E5A5BDF09F9880'"], ["''"]]),
+    ("gb18030", "g varchar(10) character set gb18030", [["_utf8mb4 x'E4BDA0E5A5BDF09F9880'"], ["''"], ["_gb18030 x'A6D9FE5984318236A3A0'"]]),
 ]
 MARIADB = [
     ("documents", "j json", [["'{\"b\": 1,  \"a\":2}'"], ["'[1e400]'"], ["NULL"]]),
@@ -222,6 +222,16 @@ def main():
     every = "".join(f"{byte:02X}" for byte in range(256))
     for name in names:
         print("characters", name, run(f"SELECT CONVERT(_{name} x'{every}' USING utf8mb4)")[0][0].hex())
+    def pairs(firsts, seconds, before=""):
+        span = lambda ranges: [byte for low, high in ranges for byte in range(low, high + 1)]
+        return "".join(f"{before}{a:02X}{b:02X}" for a in span(firsts) for b in span(seconds))
+
+    euc = [(0xA1, 0xFE)]
+    double = {"big5": pairs([(0xA1, 0xF9)], [(0x40, 0x7E), (0xA1, 0xFE)]), "gb2312": pairs([(0xA1, 0xF7)], euc), "sjis": pairs([(0x81, 0x9F), (0xE0, 0xFC)], [(0x40, 0x7E), (0x80, 0xFC)]),
+              "ujis": pairs(euc, euc) + pairs(euc, euc, "8F"), "eucjpms": pairs(euc, euc) + pairs(euc, euc, "8F"), "gb18030": pairs([(0x81, 0xFE)], [(0x40, 0x7E), (0x80, 0xFE)])}
+    for name, every in double.items():
+        if name != "gb18030" or not mariadb:
+            print("characters", name, run(f"SELECT CONVERT(_{name} x'{every}' USING utf8mb4)")[0][0].hex())
     for table, columns, rows in COMMON + (MARIADB if mariadb else MYSQL):
         id_column = "" if "primary key" in columns else "id int primary key auto_increment, "
         run(f"CREATE TABLE {table} ({id_column}{columns})")
