@@ -14,6 +14,7 @@ writes for each table, as hexadecimal where it is not plain:
     insert EVENTBODY                the rows, in the order of their ids
     text PACKET                     a row, as the text protocol sends it to a snapshot
     shown PACKET                    the same row, as the server itself prints its values
+    event CODE EVENTBODY            of the table `changes`: each event of the log
 """
 
 import socket, struct, sys
@@ -185,6 +186,25 @@ MARIADB = [
 ]
 
 
+# (settings of the session, statements)
+CHANGES = [
+    ("", ["INSERT INTO changes VALUES (1, 'a', 'text', '{\"k\": [1, 2]}', 1)", "UPDATE changes SET a = 'b'", "UPDATE changes SET id = 2, n = NULL", "DELETE FROM changes"]),
+    ("binlog_row_image = MINIMAL", ["INSERT INTO changes VALUES (3, 'a', 'text', '1', 1)", "UPDATE changes SET a = 'c'", "UPDATE changes SET id = 4", "INSERT INTO changes (id) VALUES (9)", "DELETE FROM changes"]),
+    ("binlog_row_image = NOBLOB", ["INSERT INTO changes VALUES (5, 'a', 'text', '1', 1)", "UPDATE changes SET n = 7", "UPDATE changes SET t = 'new'", "DELETE FROM changes"]),
+]
+MYSQL_CHANGES = [
+    ("binlog_row_value_options = PARTIAL_JSON, binlog_row_image = FULL", ["INSERT INTO changes VALUES (6, 'a', 't', concat('{\"k\": [1, 2], \"long\": \"', repeat('x', 50), '\"}'), 1)",
+      "UPDATE changes SET j = json_set(j, '$.k[1]', 5, '$.k[0]', 'y')", "UPDATE changes SET j = json_remove(j, '$.long')", "UPDATE changes SET j = json_set(j, '$.\"n w\"', cast(1.50 as decimal(5,2)))",
+      "UPDATE changes SET j = json_array_insert(j, '$.k[0]', 'first')", "UPDATE changes SET j = json_set(j, '$.k[0]', NULL), n = 2", "UPDATE changes SET j = NULL", "DELETE FROM changes"]),
+    ("binlog_row_value_options = '', binlog_transaction_compression = ON", ["INSERT INTO changes SELECT 100 + k, repeat('z', 9), repeat('t', 300), '[]', k FROM numbers"]),
+    ("binlog_transaction_compression = OFF, binlog_row_image = MINIMAL, binlog_row_value_options = PARTIAL_JSON",
+     ["INSERT INTO changes VALUES (7, 'a', 't', '{\"k\": \"0123456789\", \"long\": \"0123456789\"}', 1)", "UPDATE changes SET j = json_set(j, '$.k', 'abcdefgh') WHERE id = 7"]),
+]
+MARIADB_CHANGES = [
+    ("binlog_row_image = FULL, GLOBAL log_bin_compress = ON", ["INSERT INTO changes SELECT 100 + k, repeat('z', 9), repeat('t', 300), '[]', k FROM numbers", "UPDATE changes SET n = n + 1", "DELETE FROM changes"]),
+]
+
+
 def expressions(columns):
     """What a snapshot selects, and what prints the value for a reader."""
     select, shown = [], []
@@ -273,6 +293,29 @@ def main():
         run("SET character_set_results = utf8mb4")
         for packet in server.raw(f"SELECT {shown} FROM {table} ORDER BY {order}"):
             print("shown", packet.hex())
+    run("CREATE TABLE numbers (k int)")
+    run("INSERT INTO numbers VALUES (1), (2), (3)")
+    # A table of its own in each log, so that the layout is the same.
+    print("table changes")
+    run("CREATE TABLE changes (id int primary key, a varchar(10), t text, j json, n int default 5)")
+    for row in run("SELECT COLUMN_NAME, CHARACTER_SET_NAME, COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'capture' AND TABLE_NAME = 'changes' ORDER BY ORDINAL_POSITION"):
+        print("column", row[0].decode(), row[1].decode() if row[1] else "-", row[2].hex())
+    print("key id")
+    run("RESET MASTER" if mariadb else "RESET BINARY LOGS AND GTIDS")
+    for settings, statements in CHANGES + (MARIADB_CHANGES if mariadb else MYSQL_CHANGES):
+        if settings:
+            run(f"SET {settings}")
+        for statement in statements:
+            run(statement)
+    if mariadb:
+        run("SET GLOBAL log_bin_compress = OFF")
+    data, at = open(f"{directory}/{first}", "rb").read(), 4
+    while at < len(data):
+        kind, size = data[at + 4], int.from_bytes(data[at + 9 : at + 13], "little")
+        body = data[at + 19 : at + size]
+        if kind != 15:
+            print("event", kind, (body[:-4] if checksum else body).hex())
+        at += size
     run("DROP DATABASE capture")
 
 
