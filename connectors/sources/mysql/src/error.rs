@@ -71,7 +71,9 @@ pub(crate) enum MySqlError {
     Protocol { problem: String },
     #[error("{problem}; {remedy}")]
     Prerequisite { problem: String, remedy: String },
-    #[error("another replica with server_id {server_id} is connected to this server; give each pipeline a `server_id` of its own ({message})")]
+    #[error(
+        "another replica with server_id {server_id} is connected to this server; give each pipeline a `server_id` of its own ({message})"
+    )]
     ServerIdTaken { server_id: u32, message: String },
     #[error("cannot go on without a gap: {problem}. Choose: {choices}")]
     Gap { problem: String, choices: String },

@@ -72,7 +72,9 @@ impl Connection {
         }
         if !greeting.offers_tls {
             let mode = settings.ssl_mode;
-            return Err(failed(format!("the server offers no TLS, and `ssl_mode: {mode}` wants it; set `ssl_cert` and `ssl_key` at the server")));
+            return Err(failed(format!(
+                "the server offers no TLS, and `ssl_mode: {mode}` wants it; set `ssl_cert` and `ssl_key` at the server"
+            )));
         }
         self.send_packet(&handshake::ssl_request())?;
         let socket = self.socket.start_tls(&settings.tls, name).map_err(|error| match error {
@@ -134,10 +136,7 @@ impl Connection {
 
     /// Hands the messages that were received in whole to `take`, in place, until it says [`Step::Stop`] or there is none left.
     #[inline]
-    pub(crate) fn take_messages(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Result<Step, MySqlError>,
-    ) -> Result<Step, MySqlError> {
+    pub(crate) fn take_messages(&mut self, mut take: impl FnMut(&[u8]) -> Result<Step, MySqlError>) -> Result<Step, MySqlError> {
         let mut consumed = 0;
         let mut step = Ok(Step::More);
         let bytes = self.socket.buffered();

@@ -154,12 +154,13 @@ pub(super) fn log_in(
     let mut method = Method::named(&greeting.method);
     let mut challenge = greeting.challenge;
     // A method that we do not know is answered with nothing: the server then names the one that the account has.
-    let answer = method.map(|method| auth::answer(method, password, &challenge, connection.is_private())).transpose().map_err(fail)?;
+    let answer =
+        method.map(|method| auth::answer(method, password, &challenge, connection.is_private())).transpose().map_err(fail)?;
     let mut body = if encrypted { ssl_request() } else { without_tls() };
     body.extend(settings.user.as_bytes());
     body.push(0);
     put_bytes(&mut body, &answer.unwrap_or_default());
-    body.extend(method.map_or(greeting.method.as_str(), Method::name).as_bytes());
+    body.extend(method.map_or(greeting.method.as_bytes(), |method| method.name().as_bytes()));
     body.push(0);
     put_attributes(&mut body);
     connection.send_packet(&body)?;

@@ -1,0 +1,5 @@
+//! The source against private servers of both kinds. Each test has a database of its own on servers that all share, or servers of its
+//! own where it does something to them.
+mod log_model;
+
+mod changes;
