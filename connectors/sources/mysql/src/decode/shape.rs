@@ -35,6 +35,12 @@ pub(crate) enum ShapeProblem {
          and take a new snapshot of the table"
     )]
     Metadata { column: String },
+    /// The form of dates and times before MariaDB 10, of which a table map does not tell the fraction.
+    #[error(
+        "column `{column}` is stored in the form of MariaDB 5.3, and the log does not say how many digits its fraction has; rebuild the table: \
+         SET GLOBAL mysql56_temporal_format = ON, then ALTER TABLE … FORCE"
+    )]
+    OldFraction { column: String },
     /// The table's definition has another number of columns than the log's rows.
     #[error(
         "the log's rows have {log} columns and the table's known definition has {definition}: the table was changed, and with `binlog_row_metadata` \
@@ -191,11 +197,15 @@ fn described(
     for (index, column) in map.columns.iter().enumerate() {
         let name = column.name.clone().ok_or_else(|| ShapeProblem::Metadata { column: (index + 1).to_string() })?;
         let mut sql_type = SqlType::of_map(column, &name, charsets)?;
-        if let Some(known) = definition.and_then(|definition| definition.column(&name)) {
-            let known = SqlType::of_definition(known, charsets)?;
-            if known.looks_like_another() && known.agrees_with(column) {
-                sql_type = known;
+        let known = definition.and_then(|definition| definition.column(&name));
+        let known = known.map(|known| SqlType::of_definition(known, charsets)).transpose()?;
+        match known {
+            Some(known) if known.looks_like_another() && known.agrees_with(column) => sql_type = known,
+            // Nothing but the catalog tells a fraction there.
+            known if column.is_old_temporal() && known.as_ref() != Some(&sql_type) => {
+                return Err(ShapeProblem::OldFraction { column: name });
             }
+            _ => {}
         }
         types.push((name, sql_type));
     }
@@ -213,6 +223,9 @@ fn agreed(map: &TableMap, definition: &TableDefinition, charsets: &Charsets) -> 
             Some(collation) => sql_type.charset_agrees_with(charsets.of_collation(collation, name)?, charsets, name)?,
             None => true,
         };
+        if column.is_old_temporal() && matches!(sql_type, SqlType::Time(1..) | SqlType::DateTime(1..) | SqlType::Timestamp(1..)) {
+            return Err(ShapeProblem::OldFraction { column: name.clone() });
+        }
         if !sql_type.agrees_with(column) || !charset_agrees {
             let column_type = sql_type.to_string();
             return Err(ShapeProblem::ColumnType { column: name.clone(), number: index + 1, column_type });

@@ -181,6 +181,8 @@ MARIADB = [
         ["'00112233-4455-6677-8899-aabbccddeeff'", "'255.255.255.255'", "'::ffff:1.2.3.4'"], ["'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "'0.0.0.0'", "'::'"],
         ["'00000000-0000-0000-0000-000000000000'", "'1.2.3.0'", "'2001:db8::ff00:42:8300'"], ["'a0eebc99-9c0b-1ef8-bb6d-6bb9bd380a00'", "'10.0.0.1'", "'::1'"],
         ["'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'1.2.3.4'", "'1::'"], ["'019a0eeb-9c0b-7ef8-bb6d-6bb9bd380a00'", "'1.2.3.4'", "'::1.2.3.4'"], ["NULL"] * 3]),
+    ("old", "a time, c datetime, e timestamp null", [["'-838:59:59'", "'2018-06-20 06:37:03'", "'2018-06-20 06:37:03'"], ["'00:00:01'", "'0000-00-00'", "'0000-00-00'"], ["'-00:00:01'", "'2000-00-01'", "'2038-01-19 03:14:07'"], ["NULL"] * 3]),
+    ("old3", "a time(3), c datetime(6), e timestamp(2) null", [["'-838:59:59'", "'2018-06-20 06:37:03'", "'2018-06-20 06:37:03'"]]),
     ("compressed", "c varchar(300) compressed, t text compressed, b blob compressed, s varchar(20) compressed, l longtext compressed character set latin1", [
         ["repeat('x', 200)", "repeat('y', 1000)", "repeat(x'00', 500)", "'s'", "repeat('\u00e9', 5000)"], ["''"] * 5, ["'short'"] * 5, ["NULL"] * 5]),
 ]
@@ -254,6 +256,8 @@ def main():
             print("characters", name, run(f"SELECT CONVERT(_{name} x'{every}' USING utf8mb4)")[0][0].hex())
     for table, columns, rows in COMMON + (MARIADB if mariadb else MYSQL):
         id_column = "" if "primary key" in columns else "id int primary key auto_increment, "
+        if mariadb:
+            run(f"SET GLOBAL mysql56_temporal_format = {'OFF' if table.startswith('old') else 'ON'}")
         run(f"CREATE TABLE {table} ({id_column}{columns})")
         run("RESET MASTER" if mariadb else "RESET BINARY LOGS AND GTIDS")
         names = [row[0].decode() for row in run(f"SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'capture' AND TABLE_NAME = '{table}' AND COLUMN_NAME <> 'id' ORDER BY ORDINAL_POSITION")]
