@@ -13,6 +13,7 @@ mod source;
 mod dump;
 mod reader;
 mod snapshot;
+mod snapshot_plan;
 mod stream;
 mod tables;
 

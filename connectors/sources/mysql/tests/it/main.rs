@@ -3,3 +3,4 @@
 mod log_model;
 
 mod changes;
+mod snapshots;
