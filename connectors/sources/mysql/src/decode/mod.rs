@@ -1,7 +1,7 @@
 //! Values of rows, into Arrow: those of row events, and those of a `SELECT`'s text rows. Both forms of a value give the same.
 //!
 //! Reading order: `definition` is what the server's catalog says of a table, `sql_type` reads it and what a table map says into one list of types,
-//! `shape` makes of both the plan by which rows are decoded, `rows` appends rows. The rest are the values.
+//! `layout` is how those lie in rows, `shape` makes of all that the plan by which rows are decoded, `rows` appends rows. The rest are the values.
 mod binlog;
 mod calendar;
 mod charset;
@@ -10,6 +10,7 @@ mod definition;
 mod double_byte;
 mod json;
 mod json_diff;
+mod layout;
 mod options;
 mod rows;
 mod shape;

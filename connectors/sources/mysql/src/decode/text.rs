@@ -16,7 +16,7 @@ pub(super) fn append(kind: &ValueType, data: &[u8], out: &mut ColumnBuilder) -> 
     match (kind, out) {
         (ValueType::Text(charset) | ValueType::CompressedText(charset), out) => return binlog::append_text(charset, data, out),
         (ValueType::UInt16 | ValueType::Int24 | ValueType::UInt24 | ValueType::Int32, ColumnBuilder::Int32(out)) => {
-            out.append_value(integer(data)?)
+            out.append_value(integer(data)?);
         }
         (ValueType::UInt32 | ValueType::Int64, ColumnBuilder::Int64(out)) => out.append_value(integer(data)?),
         (ValueType::DateTime(digits, policy), out) => {

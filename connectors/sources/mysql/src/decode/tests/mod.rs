@@ -1,6 +1,9 @@
 //! Rows of real servers, captured by `tests/data/capture.py`: each is decoded as a row event and as a snapshot's row, which must give the same, and compared
 //! with what the server itself prints.
 
+mod images;
+mod values;
+
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, cast::AsArray, types::*};
@@ -69,8 +72,8 @@ fn read(compressed: &[u8], mariadb: bool) -> (Charsets, Vec<Captured>) {
 }
 
 fn captures() -> [(&'static str, Charsets, Vec<Captured>); 2] {
-    let (mysql, mysql_tables) = read(include_bytes!("../../tests/data/mysql.txt.zst"), false);
-    let (mariadb, mariadb_tables) = read(include_bytes!("../../tests/data/mariadb.txt.zst"), true);
+    let (mysql, mysql_tables) = read(include_bytes!("../../../tests/data/mysql.txt.zst"), false);
+    let (mariadb, mariadb_tables) = read(include_bytes!("../../../tests/data/mariadb.txt.zst"), true);
     [("mysql", mysql, mysql_tables), ("mariadb", mariadb, mariadb_tables)]
 }
 
@@ -132,17 +135,9 @@ impl Captured {
     }
 }
 
-/// The server's own text of each column of a row.
-fn printed(packet: &[u8], columns: usize) -> Vec<Option<String>> {
-    let mut bytes = Bytes::new(packet, "a test");
-    let mut next = || {
-        if let [0xFB, ..] = bytes.rest() {
-            bytes.take(1).unwrap();
-            return None;
-        }
-        Some(String::from_utf8(bytes.packed_bytes().unwrap().to_vec()).unwrap())
-    };
-    (0..columns).map(|_| next()).collect()
+/// The choices but for zero dates.
+fn options(zero_dates: ZeroDates) -> DecodeOptions {
+    DecodeOptions { zero_dates, tinyint1: TinyInt1::Number }
 }
 
 /// A value as the server would print it.
@@ -178,83 +173,6 @@ fn shown(column: &ArrayRef, row: usize) -> Option<String> {
         other => panic!("{other}"),
     };
     Some(text)
-}
-
-/// What the server prints otherwise than [`shown`], on purpose.
-fn agree(kind: &ValueType, ours: &Option<String>, theirs: &Option<String>) -> bool {
-    let (Some(ours), Some(theirs)) = (ours, theirs) else { return ours == theirs };
-    match kind {
-        ValueType::Float | ValueType::Double => ours.parse::<f64>().unwrap().to_bits() == theirs.parse::<f64>().unwrap().to_bits(),
-        // Display widths and leading zeroes are not values.
-        ValueType::Year | ValueType::UInt32 => ours.parse::<i64>() == theirs.parse::<i64>(),
-        ValueType::Time(_) | ValueType::OldTime => {
-            let fraction = theirs.split_once('.').map_or(0, |(_, digits)| digits.len());
-            let point = if fraction == 0 { "." } else { "" };
-            *ours == format!("{theirs}{point}{}", "0".repeat(6 - fraction))
-        }
-        // EWKB: little-endian point and so on; the SRID, which stands before the server's, stands behind the type.
-        ValueType::Geometry => {
-            let (srid, wkb) = theirs.split_at(8);
-            let expected = match srid {
-                "00000000" => wkb.to_owned(),
-                _ => format!("{}20{srid}{}", &wkb[..8], &wkb[10..]),
-            };
-            *ours == expected
-        }
-        ValueType::Enum(labels) if labels.has_empty() && ours == value_type::INVALID_ENUM => theirs.is_empty(),
-        // The server's sign for a byte that its character set has nothing for.
-        ValueType::Text(_) => ours.replace('\u{FFFD}', "?") == theirs.replace('\u{FFFD}', "?"),
-        _ => ours == theirs,
-    }
-}
-
-fn options(zero_dates: ZeroDates) -> DecodeOptions {
-    DecodeOptions { zero_dates, tinyint1: TinyInt1::Number }
-}
-
-#[test]
-fn a_value_reads_the_same_from_snapshot_and_stream_and_as_the_server_prints_it() {
-    let mut values = 0;
-    for (flavor, charsets, tables) in captures() {
-        assert!(tables.len() > 12, "{flavor}");
-        for table in tables.into_iter().filter(Captured::is_decoded) {
-            let what = format!("{flavor} {}", table.name);
-            for zero_dates in [ZeroDates::Null, ZeroDates::Text] {
-                let definition = table.definition();
-                let shape =
-                    Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, options(zero_dates)).unwrap();
-                let from_catalog = Shape::of_definition(&definition, &charsets, options(zero_dates)).unwrap();
-                assert_eq!(shape.schema(Identity::Full), from_catalog.schema(Identity::Full), "{what}");
-                // The old form of dates and times is the log's alone.
-                assert_eq!(shape == from_catalog, table.name != "old", "{what}");
-                assert_eq!(from_catalog.select_list(), table.select, "{what}");
-                assert_eq!(shape.key_names().collect::<Vec<_>>(), table.key, "{what}");
-                let plan = shape.plan.clone();
-                let streamed = table.streamed(shape);
-                let selected = table.selected(from_catalog);
-                assert_eq!(streamed.len(), table.shown.len(), "{what}");
-                // Compared as batches, so that a difference names its column.
-                for (index, (a, b)) in streamed.columns().iter().zip(selected.columns()).enumerate() {
-                    assert_eq!(a, b, "{what} {}", definition.columns[index].name);
-                }
-                assert_eq!(RecordBatch::from(streamed.clone()).num_columns(), plan.len(), "{what}");
-                for (row, packet) in table.shown.iter().enumerate() {
-                    for (index, theirs) in printed(packet, plan.len()).into_iter().enumerate() {
-                        let kind = &plan[index].value;
-                        let is_date = matches!(kind, ValueType::Date(_) | ValueType::DateTime(..) | ValueType::Timestamp(..) | ValueType::OldDateTime(_) | ValueType::OldTimestamp(_));
-                        if is_date && zero_dates == ZeroDates::Null {
-                            continue;
-                        }
-                        let ours = shown(streamed.column(index), row);
-                        let name = &definition.columns[index].name;
-                        assert!(agree(kind, &ours, &theirs), "{what} {name} row {row}:\n ours   {ours:?}\n server {theirs:?}");
-                        values += 1;
-                    }
-                }
-            }
-        }
-    }
-    assert!(values > 1000, "{values}");
 }
 
 #[test]
@@ -381,121 +299,6 @@ fn damaged_rows_are_errors() {
             assert!(rows.append(&STAMP, &event, 0).is_err(), "{flavor}");
         }
     }
-}
-
-/// What became of the rows of `changes`, a line each: the operation, the old image, the new image. `-` is NULL, `?` was not sent.
-struct Changes {
-    shape: Arc<Shape>,
-    rows: TableRows,
-    lines: Vec<String>,
-}
-
-impl Changes {
-    fn new(table: &Captured, charsets: &Charsets) -> Self {
-        let shape = Arc::new(Shape::of_definition(&table.definition(), charsets, DecodeOptions::default()).unwrap());
-        let rows = TableRows::new(Arc::clone(&shape), Identity::Full, &source_info("mysql", "capture"));
-        Self { shape, rows, lines: Vec::new() }
-    }
-
-    fn take(&mut self, event_type: u8, body: &[u8]) {
-        let mut scratch = Vec::new();
-        match Event::parse(&header(event_type), body, &mut scratch).unwrap() {
-            Event::Rows(event) => self.rows(&event),
-            Event::TransactionPayload(payload) => {
-                let mut events = payload.events().unwrap();
-                while let Some((header, body)) = events.next_event().unwrap() {
-                    self.take(header.event_type, body);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn rows(&mut self, event: &crate::event::RowsEvent<'_>) {
-        if let Some(identity) = TableRows::identity_of(event).filter(|_| !self.rows.fits(event)) {
-            self.rows = TableRows::new(Arc::clone(&self.shape), identity, &source_info("mysql", "capture"));
-        }
-        if let Err(problem) = self.rows.append(&STAMP, event, 0) {
-            self.lines.push(problem.to_string());
-            self.rows = TableRows::new(Arc::clone(&self.shape), self.rows.identity(), &source_info("mysql", "capture"));
-            return;
-        }
-        let batch = self.rows.finish().unwrap();
-        for row in 0..batch.len() {
-            let image = |image: &Option<StructArray>, sent: &dyn Fn(usize) -> bool| match image {
-                Some(image) if image.is_valid(row) => {
-                    let value = |index: usize| match shown(image.column(index), row) {
-                        _ if !sent(index) => "?".to_owned(),
-                        Some(text) if text.len() > 90 => format!("{}*{}", &text[..1], text.len()),
-                        Some(text) => text,
-                        None => "-".to_owned(),
-                    };
-                    (0..image.num_columns()).map(value).collect::<Vec<_>>().join(" ")
-                }
-                _ => String::new(),
-            };
-            let before = image(&batch.before, &|_| true);
-            let after = image(&batch.after, &|column| !batch.unchanged.as_ref().is_some_and(|set| set.contains(row, column)));
-            self.lines.push(format!("{}|{before}|{after}", batch.ops[row] as u8 as char));
-        }
-    }
-}
-
-#[test]
-fn images_hold_what_the_server_sent() {
-    let [mysql, mariadb] = captures();
-    let lines = |(_, charsets, tables): (&str, Charsets, Vec<Captured>)| {
-        let table = tables.iter().find(|table| table.name == "changes").unwrap();
-        let mut changes = Changes::new(table, &charsets);
-        for (event_type, body) in &table.events {
-            changes.take(*event_type, body);
-        }
-        changes.lines
-    };
-    let x = "x".repeat(50);
-    let patched = [
-        format!(r#"c||6 a t {{"k": [1, 2], "long": "{x}"}} 1"#),
-        format!(r#"u|6 a t {{"k": [1, 2], "long": "{x}"}} 1|6 a t {{"k": ["y", 5], "long": "{x}"}} 1"#),
-        format!(r#"u|6 a t {{"k": ["y", 5], "long": "{x}"}} 1|6 a t {{"k": ["y", 5]}} 1"#),
-        r#"u|6 a t {"k": ["y", 5]} 1|6 a t {"k": ["y", 5], "n w": 1.50} 1"#.to_owned(),
-        r#"u|6 a t {"k": ["y", 5], "n w": 1.50} 1|6 a t {"k": ["first", "y", 5], "n w": 1.50} 1"#.to_owned(),
-        r#"u|6 a t {"k": ["first", "y", 5], "n w": 1.50} 1|6 a t {"k": [null, "y", 5], "n w": 1.50} 2"#.to_owned(),
-        r#"u|6 a t {"k": [null, "y", 5], "n w": 1.50} 2|6 a t - 2"#.to_owned(),
-        "d|6 a t - 2|".to_owned(),
-    ];
-    let mysql_lines = lines(mysql);
-    let images = [
-        r#"c||1 a text {"k": [1, 2]} 1"#,
-        r#"u|1 a text {"k": [1, 2]} 1|1 b text {"k": [1, 2]} 1"#,
-        r#"m|1 b text {"k": [1, 2]} 1|2 b text {"k": [1, 2]} -"#,
-        r#"d|2 b text {"k": [1, 2]} -|"#,
-        "c||3 a text 1 1",
-        "u||3 c ? ? ?",
-        "m|3 - - - -|4 ? ? ? ?",
-        "c||9 ? ? ? ?",
-        "d|4 - - - -|",
-        "d|9 - - - -|",
-        "c||5 a text 1 1",
-    ];
-    let (same, rest) = mysql_lines.split_at(images.len());
-    assert_eq!(same, images);
-    // To MySQL a document is no blob.
-    assert_eq!(rest[..2], ["u||5 a ? 1 7", "u||5 a new 1 7"]);
-    let rest = &rest[2..];
-    assert_eq!(rest[0], "d|5 - - - -|");
-    assert_eq!(rest[1..9], patched);
-    assert_eq!(rest[9..12], ["101", "102", "103"].map(|id| format!("c||{id} zzzzzzzzz t*300 [] {}", &id[2..])));
-    assert!(rest[13].contains("column `j`: a partial update of a JSON document whose old version is not in the log"), "{}", rest[13]);
-
-    let mariadb_lines = lines(mariadb);
-    let (same, rest) = mariadb_lines.split_at(images.len());
-    assert_eq!(same, images);
-    assert_eq!(rest[..3], ["u||5 a ? ? 7", "u||5 a new ? 7", "d|5 - - - -|"]);
-    let rest = &rest[3..];
-    assert_eq!(rest[..3], ["101", "102", "103"].map(|id| format!("c||{id} zzzzzzzzz t*300 [] {}", &id[2..])));
-    assert_eq!(rest[3], "u|101 zzzzzzzzz t*300 [] 1|101 zzzzzzzzz t*300 [] 2");
-    assert_eq!(rest[6], "d|101 zzzzzzzzz t*300 [] 2|");
-    assert_eq!(rest.len(), 9);
 }
 
 #[test]
