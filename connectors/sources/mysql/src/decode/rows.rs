@@ -105,17 +105,8 @@ impl TableRows {
         &self.shape
     }
 
-    pub(crate) fn identity(&self) -> Identity {
-        self.identity
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.builder.is_empty()
-    }
-
-    /// The number of rows so far.
-    pub(crate) fn len(&self) -> usize {
-        self.builder.len()
     }
 
     /// The rows so far.

@@ -147,11 +147,6 @@ impl Shape {
         self.full.table()
     }
 
-    /// Names of the key's columns, in its order.
-    pub(crate) fn key_names(&self) -> impl Iterator<Item = &str> {
-        self.full.key().iter().filter_map(|index| self.full.columns().get(*index)).map(|column| column.name.as_str())
-    }
-
     /// What to put between `SELECT` and `FROM`, so that the text of each column is as exact as the log and tells as much.
     pub(crate) fn select_list(&self) -> String {
         self.expressions.join(", ")

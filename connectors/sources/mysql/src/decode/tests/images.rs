@@ -3,6 +3,7 @@ use super::*;
 /// What became of the rows of `changes`, a line each: the operation, the old image, the new image. `-` is NULL, `?` was not sent.
 struct Changes {
     shape: Arc<Shape>,
+    identity: Identity,
     rows: TableRows,
     lines: Vec<String>,
 }
@@ -11,7 +12,7 @@ impl Changes {
     fn new(table: &Captured, charsets: &Charsets) -> Self {
         let shape = Arc::new(Shape::of_definition(&table.definition(), charsets, DecodeOptions::default()).unwrap());
         let rows = TableRows::new(Arc::clone(&shape), Identity::Full, &source_info("mysql", "capture"));
-        Self { shape, rows, lines: Vec::new() }
+        Self { shape, identity: Identity::Full, rows, lines: Vec::new() }
     }
 
     fn take(&mut self, event_type: u8, body: &[u8]) {
@@ -30,11 +31,12 @@ impl Changes {
 
     fn rows(&mut self, event: &crate::event::RowsEvent<'_>) {
         if let Some(identity) = TableRows::identity_of(event).filter(|_| !self.rows.fits(event)) {
+            self.identity = identity;
             self.rows = TableRows::new(Arc::clone(&self.shape), identity, &source_info("mysql", "capture"));
         }
         if let Err(problem) = self.rows.append(&STAMP, event, 0) {
             self.lines.push(problem.to_string());
-            self.rows = TableRows::new(Arc::clone(&self.shape), self.rows.identity(), &source_info("mysql", "capture"));
+            self.rows = TableRows::new(Arc::clone(&self.shape), self.identity, &source_info("mysql", "capture"));
             return;
         }
         let batch = self.rows.finish().unwrap();
