@@ -4,3 +4,4 @@ mod log_model;
 
 mod changes;
 mod snapshots;
+mod values;
