@@ -31,3 +31,25 @@ pub(crate) struct DecodeOptions {
     pub zero_dates: ZeroDates,
     pub tinyint1: TinyInt1,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use connector_api::{Document, parse_at};
+
+    use super::*;
+
+    fn read(text: &str) -> Result<ZeroDates, String> {
+        let document = Document { file: "test".into(), text: format!("zero_dates: {text}\n"), variables: HashMap::new() };
+        parse_at(&document, &["zero_dates"]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn null_is_a_word_here() {
+        for (text, expected) in [("null", ZeroDates::Null), ("text", ZeroDates::Text), ("error", ZeroDates::Error)] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        assert!(read("zero").unwrap_err().contains("expected one of null, text, error"));
+    }
+}

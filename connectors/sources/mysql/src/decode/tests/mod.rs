@@ -1,6 +1,7 @@
 //! Rows of real servers, captured by `tests/data/capture.py`: each is decoded as a row event and as a snapshot's row, which must give the same, and compared
 //! with what the server itself prints.
 
+mod documents;
 mod images;
 mod values;
 
