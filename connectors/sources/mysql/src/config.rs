@@ -1,4 +1,4 @@
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf};
 
 use connector_api::Secret;
 use schemars::JsonSchema;
@@ -164,8 +164,6 @@ pub(crate) struct Settings {
     pub server_id: Option<u32>,
     pub snapshot: SnapshotConfig,
     pub decode: DecodeOptions,
-    /// Another replica with our server_id may be ours still, of a connection that the server has not yet seen break: how long to try.
-    pub server_id_patience: Duration,
 }
 
 /// The field and what is wrong with it.
@@ -223,7 +221,6 @@ impl Settings {
             server_id: config.server_id,
             snapshot: config.snapshot,
             decode: DecodeOptions { zero_dates: config.zero_dates, tinyint1: config.tinyint1 },
-            server_id_patience: Duration::from_secs(10),
         })
     }
 

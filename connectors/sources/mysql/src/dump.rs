@@ -74,6 +74,15 @@ fn by_place(client: &mut Client, server_id: u32, place: &Place) -> Result<(), My
     client.connection().command(COM_BINLOG_DUMP, &body)
 }
 
+/// Registers as a replica: the server then says whether the user may read the log. It forgets us when the connection ends.
+pub(crate) fn register(client: &mut Client, server_id: u32) -> Result<(), MySqlError> {
+    const COM_REGISTER_SLAVE: u8 = 0x15;
+    let mut body = server_id.to_le_bytes().to_vec();
+    // Host, user and password to show, none; port, rank, and the server's own id, 0.
+    body.extend([0; 3 + 2 + 4 + 4]);
+    client.command("register as a replica", COM_REGISTER_SLAVE, &body)
+}
+
 /// What the server says instead of an event, in our words.
 pub(crate) fn explain(error: ServerError, settings: &Settings, server_id: u32, from: &Point) -> MySqlError {
     let message = &error.message;

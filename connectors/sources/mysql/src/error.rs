@@ -34,6 +34,8 @@ pub(crate) mod number {
     pub(crate) const SPECIFIC_ACCESS_DENIED: u16 = 1227;
     pub(crate) const BINLOG_FATAL: u16 = 1236;
     pub(crate) const TABLE_DEFINITION_CHANGED: u16 = 1412;
+    /// MariaDB's.
+    pub(crate) const SAME_SERVER_ID: u16 = 4052;
 }
 
 /// What can be done where the stream cannot go on.

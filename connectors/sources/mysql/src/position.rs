@@ -465,7 +465,7 @@ mod tests {
         let at = |position| Point { place: Place::new("bin.000001", position), gtids: None };
         let mut position = Position::new(at(10), Origin::default());
         let (early, late) = (position.add_point(at(20)), position.add_point(at(30)));
-        let mut add = |position: &mut Position, name: &str, progress| {
+        let add = |position: &mut Position, name: &str, progress| {
             position.tables_mut().insert(TableName::new("s", name), TableState { progress, definition: None });
         };
         add(&mut position, "a", Progress::Done(Some(late)));

@@ -544,7 +544,7 @@ impl StreamState {
                     self.barrier(table)?;
                 }
                 DefinitionVerb::Rename => {
-                    info!(table = %table, place = %self.place, "a table was renamed; tables are captured by their name")
+                    info!(table = %table, place = %self.place, "a table was renamed; tables are captured by their name");
                 }
                 DefinitionVerb::Alter | DefinitionVerb::Create => {}
             }

@@ -108,16 +108,25 @@ impl Client {
     pub(crate) fn query_within(&mut self, doing: &str, sql: &str, limit: Duration) -> Result<Vec<Row>, MySqlError> {
         let deadline = Instant::now() + limit;
         let columns = self.start(doing, sql, deadline)?;
+        self.rows(doing, columns, deadline)
+    }
+
+    /// The rows of a statement that was started.
+    fn rows(&mut self, doing: &str, columns: usize, deadline: Instant) -> Result<Vec<Row>, MySqlError> {
         let mut rows = Vec::new();
-        while columns > 0 {
+        if columns == 0 {
+            return Ok(rows);
+        }
+        loop {
             let row = self.connection.message(Some(deadline), |body| match answer(doing, body)? {
                 Answer::Row(bytes) => text_row(bytes, columns).map(Some),
                 Answer::End => Ok(None),
             })?;
-            let Some(row) = row else { break };
-            rows.push(row);
+            match row {
+                Some(row) => rows.push(row),
+                None => return Ok(rows),
+            }
         }
-        Ok(rows)
     }
 
     /// Runs a statement of which no rows are wanted.
@@ -139,16 +148,17 @@ impl Client {
             names.push(column_name(body)?);
             Ok(())
         })?;
-        let mut found = None;
-        while columns > 0 {
-            let row = self.connection.message(Some(deadline), |body| match answer(doing, body)? {
-                Answer::Row(bytes) => text_row(bytes, columns).map(Some),
-                Answer::End => Ok(None),
-            })?;
-            let Some(row) = row else { break };
-            found.get_or_insert(row);
-        }
+        let found = self.rows(doing, columns, deadline)?.into_iter().next();
         found.map(|row| (names, row)).ok_or_else(|| MySqlError::protocol(format!("no row when asked to {doing}")))
+    }
+
+    /// Sends a command whose only answer is that it was done.
+    pub(crate) fn command(&mut self, doing: &str, command: u8, arguments: &[u8]) -> Result<(), MySqlError> {
+        self.connection.command(command, arguments)?;
+        self.connection.message(Some(Instant::now() + ANSWER_TIMEOUT), |body| match body {
+            [0xFF, rest @ ..] => Err(MySqlError::Server { doing: doing.to_owned(), error: server_error(rest)? }),
+            _ => Ok(()),
+        })
     }
 
     /// A system variable's value; `None` where the server has no such variable.

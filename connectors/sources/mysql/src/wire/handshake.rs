@@ -87,7 +87,6 @@ pub(super) fn version(text: &str) -> Version {
 #[derive(Debug)]
 pub(super) struct Greeting {
     pub version: Version,
-    pub thread_id: u32,
     pub offers_tls: bool,
     challenge: Vec<u8>,
     method: String,
@@ -104,7 +103,7 @@ pub(super) fn greeting(body: &[u8], settings: &Settings) -> Result<Greeting, MyS
     }
     let name = zero_ended(&mut bytes)?;
     let version = version(&String::from_utf8_lossy(name));
-    let thread_id = bytes.u32().map_err(malformed)?;
+    let _thread_id = bytes.u32().map_err(malformed)?;
     let mut challenge = bytes.take(8).map_err(malformed)?.to_vec();
     bytes.u8().map_err(malformed)?;
     let low = bytes.u16().map_err(malformed)?;
@@ -120,7 +119,7 @@ pub(super) fn greeting(body: &[u8], settings: &Settings) -> Result<Greeting, MyS
     challenge.extend_from_slice(rest.strip_suffix(&[0]).unwrap_or(rest));
     let method = zero_ended(&mut bytes)?;
     let method = String::from_utf8_lossy(method).into_owned();
-    Ok(Greeting { version, thread_id, offers_tls: capabilities & capability::SSL != 0, challenge, method })
+    Ok(Greeting { version, offers_tls: capabilities & capability::SSL != 0, challenge, method })
 }
 
 fn zero_ended<'a>(bytes: &mut Bytes<'a>) -> Result<&'a [u8], MySqlError> {

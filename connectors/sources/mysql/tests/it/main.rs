@@ -3,5 +3,8 @@
 mod log_model;
 
 mod changes;
+mod definitions;
+mod resume;
+mod rows;
 mod snapshots;
 mod values;
