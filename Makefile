@@ -71,10 +71,12 @@ bench: .installed-for-tests ## Measure against pg_recvlogical, psql, pyarrow and
 	$(call step,benchmark)
 	@$(TARGET)/release/bench --binary $(TARGET)/release/mainstem $(ARGS)
 
-clean-cache: ## Remove the Python packages in .cache (tests and benchmarks install them again).
+clean-cache: ## Remove the Python packages and servers in .cache (tests and benchmarks install them again).
 	rm -rf .cache
 
 .PHONY: .installed-for-tests
 .installed-for-tests:
 	@scripts/install.sh cargo cc postgres15 venv strace openssl
 	@scripts/venv.sh
+	@scripts/unpack.sh mariadb
+	@scripts/unpack.sh mysql

@@ -6,7 +6,6 @@
 //! when it is killed.
 mod compare;
 mod environment;
-mod guard;
 mod mainstem;
 mod pipeline;
 mod postgres;
@@ -15,12 +14,10 @@ mod random;
 mod s3_front;
 mod scenario;
 mod session;
-mod wait;
 mod weed;
 
 pub use compare::{Table, compare_parquet, compare_parquet_folds, compare_sqlite, compare_warehouse, table};
 pub use environment::{PgVersion, mainstem_binary, pg_bin, python, repository};
-pub use guard::Guard;
 pub use mainstem::{Mainstem, Output, Run, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, run_command};
 pub use pipeline::Pipeline;
 pub use postgres::{Database, PgServer};
@@ -29,5 +26,5 @@ pub use random::Random;
 pub use s3_front::{Answer, S3Front};
 pub use scenario::Scenario;
 pub use session::Session;
-pub use wait::{MINUTE, wait_until, wait_until_for};
+pub use test_servers::{Guard, MINUTE, wait_until, wait_until_for};
 pub use weed::Weed;

@@ -12,10 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    environment::mainstem_binary,
-    wait::{MINUTE, wait_until, wait_until_for},
-};
+use crate::{MINUTE, environment::mainstem_binary, wait_until, wait_until_for};
 
 /// Ends a process at once.
 pub const SIGKILL: &str = "KILL";

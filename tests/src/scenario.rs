@@ -4,8 +4,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Database, Mainstem, PgServer, Pipeline, Run, compare_parquet_folds, compare_warehouse, run_command, table,
-    wait::{MINUTE, wait_until_for},
+    Database, MINUTE, Mainstem, PgServer, Pipeline, Run, compare_parquet_folds, compare_warehouse, run_command, table,
+    wait_until_for,
 };
 
 /// One test's own databases and folders: a source, a warehouse on the same server, a folder for Parquet files, and a data directory.

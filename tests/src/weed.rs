@@ -11,10 +11,10 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Guard,
+    Guard, MINUTE,
     environment::{python, repository, weed_binary},
     postgres::free_port,
-    wait::{MINUTE, wait_until_for},
+    wait_until_for,
 };
 
 /// A private S3 server (SeaweedFS) in a temporary folder. Stopped and removed when dropped, or when this process ends.
