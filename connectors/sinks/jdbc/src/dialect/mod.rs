@@ -9,8 +9,10 @@ use crate::{
     table::TargetTable,
 };
 
+mod pool;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+mod staging;
 
 /// A database that tables are kept in.
 #[async_trait]
