@@ -9,6 +9,7 @@ use crate::{
     table::TargetTable,
 };
 
+pub(crate) mod mysql;
 mod pool;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

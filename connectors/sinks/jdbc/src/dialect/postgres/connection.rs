@@ -1,4 +1,4 @@
-use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use connector_api::{Recoverable, Recovery};
@@ -9,7 +9,7 @@ use super::{tls, types::PgType};
 use crate::{
     config::{PostgresSettings, SslMode},
     dialect::pool::{self, Server},
-    error::{JdbcError, ServerError},
+    error::{JdbcError, ServerError, is_untrusted},
 };
 
 /// What a session is set to.
@@ -114,15 +114,7 @@ impl Server for PostgresServer {
 
 fn connect_error(address: String, error: tokio_postgres::Error) -> JdbcError {
     let Some(refusal) = error.as_db_error() else {
-        // A certificate that is not trusted will not be trusted next time.
-        let mut cause = error.source();
-        let mut untrusted = false;
-        while let Some(inner) = cause {
-            untrusted |= matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
-            let inside = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-            untrusted |= inside.is_some_and(|inside| matches!(inside.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
-            cause = inner.source();
-        }
+        let untrusted = is_untrusted(&error);
         // A server without TLS stays without; missing passwords and unknown ways to log in stay too.
         let text = error.to_string();
         let settled = ["server does not support TLS", "password missing", "unsupported authentication"];
@@ -149,6 +141,7 @@ fn chain_contains(error: &dyn std::error::Error, part: &str) -> bool {
 fn server_error(error: &tokio_postgres::error::DbError) -> ServerError {
     let code = error.code().code().to_owned();
     ServerError {
+        number: None,
         message: if code.starts_with("22") { String::new() } else { error.message().to_owned() },
         table: error.table().map(str::to_owned),
         column: error.column().map(str::to_owned),

@@ -9,12 +9,7 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::{
-    connection::Connection,
-    copy::write_field,
-    merge::conflict,
-    shape::Shape,
-};
+use super::{connection::Connection, copy::write_field, merge::conflict, shape::Shape};
 use crate::{
     collapse::{Kind, Net, NetRow},
     dialect::staging::{refused, row_of},

@@ -1,0 +1,148 @@
+//! Rows that are written by statements of their own, with their values in them: few rows, because it saves the way through the stage, whose price does not
+//! depend on their number; and all rows where the server does not take files.
+use super::{
+    connection::Connection,
+    merge::on_duplicate,
+    names::{quote, quote_all},
+    rows::{Style, TextRows},
+    shape::Shape,
+    types::{Flavor, MyType},
+};
+use crate::{
+    collapse::{Kind, Net, NetRow},
+    dialect::staging::{NextRow, RowEncoder, refused, row_of},
+    error::JdbcError,
+    flush::Images,
+    table::TargetTable,
+};
+
+/// More rows than this are staged.
+const ROWS_MAX: usize = 32;
+/// A statement is sent once it has this many bytes, or a quarter of what the server takes.
+const STATEMENT_BYTES: usize = 1 << 20;
+
+/// Whether a flush can go this way: all rows are of a kind that needs no look at the table, and they are few, or the other way is closed.
+pub(crate) fn suits(connection: &Connection, net: &Net, shape: &Shape) -> bool {
+    let simple = |row: &NetRow| matches!(row.kind, Kind::Upsert | Kind::Replace | Kind::Delete);
+    (net.rows.len() <= ROWS_MAX || !connection.local_infile) && !shape.more_unique && net.rows.iter().all(simple)
+}
+
+fn statement_bytes(connection: &Connection) -> usize {
+    STATEMENT_BYTES.min(connection.packet_bytes_max / 4)
+}
+
+/// Writes the rows into the table.
+pub(crate) async fn write(
+    connection: &mut Connection,
+    table: &TargetTable,
+    images: &Images<'_>,
+    net: &Net,
+    shape: &Shape,
+) -> Result<(), JdbcError> {
+    let doing = format!("merge rows into table {}", table.sql);
+    let types = shape.staged();
+    delete(connection, &doing, table, images, net, shape, &types).await?;
+    let (begin, new): (&str, fn(&str) -> String) = match connection.flavor {
+        Flavor::MySql => (" AS new ", |name| format!("new.{name}")),
+        Flavor::MariaDb => (" ", |name| format!("VALUE({name})")),
+    };
+    let name = |index: usize| shape.columns.get(index).map(|column| quote(&column.name)).unwrap_or_default();
+    let end = format!("{begin}{}", on_duplicate(table, shape, |index| new(&name(index))));
+    let mut rows = Upserts { images, net, number: 0 };
+    insert(connection, &doing, &table.sql, &column_list(shape), &end, &types, &mut rows).await
+}
+
+/// The table's columns, in brackets.
+pub(crate) fn column_list(shape: &Shape) -> String {
+    format!("({})", quote_all(shape.columns.iter().map(|column| column.name.as_str())))
+}
+
+/// Inserts rows, as many with each statement as it should have bytes. `end` follows the values.
+pub(crate) async fn insert<'a>(
+    connection: &mut Connection,
+    doing: &str,
+    table: &str,
+    columns: &str,
+    end: &str,
+    types: &'a [MyType],
+    from: &mut dyn NextRow<TextRows<'a>>,
+) -> Result<(), JdbcError> {
+    let begin = format!("INSERT INTO {table} {columns} VALUES ");
+    let limit = statement_bytes(connection);
+    let mut rows = TextRows::new(Style::Literal, types);
+    loop {
+        rows.sql(&begin);
+        let before = rows.rows();
+        while rows.bytes().len() < limit && from.next_row(&mut rows)? {}
+        if rows.rows() == before {
+            return Ok(());
+        }
+        rows.sql(end);
+        connection.write(doing, rows.take()).await?;
+    }
+}
+
+/// The new values of upserts, one row at a time.
+struct Upserts<'a> {
+    images: &'a Images<'a>,
+    net: &'a Net,
+    number: usize,
+}
+
+impl<E: RowEncoder> NextRow<E> for Upserts<'_> {
+    fn next_row(&mut self, rows: &mut E) -> Result<bool, JdbcError> {
+        let row = loop {
+            let Some(row) = self.net.rows.get(self.number) else { return Ok(false) };
+            self.number += 1;
+            if matches!(row.kind, Kind::Upsert | Kind::Replace) {
+                break row;
+            }
+        };
+        let columns = self.images.schema().columns().len();
+        rows.begin(columns);
+        for index in 0..columns {
+            let place = self.net.place(row, index);
+            let written = rows.value(index, self.images.cell(place, index));
+            written.map_err(|reason| refused(self.images, row_of(place, row.last), index, reason))?;
+        }
+        rows.end();
+        Ok(true)
+    }
+}
+
+/// Deletes the rows whose keys go away or are used again.
+async fn delete(
+    connection: &mut Connection,
+    doing: &str,
+    table: &TargetTable,
+    images: &Images<'_>,
+    net: &Net,
+    shape: &Shape,
+    types: &[MyType],
+) -> Result<(), JdbcError> {
+    let limit = statement_bytes(connection);
+    let key: Vec<(usize, String)> =
+        shape.key.iter().filter_map(|&index| Some((index, quote(&shape.columns.get(index)?.name)))).collect();
+    let begin = format!("DELETE FROM {} WHERE ", table.sql);
+    let mut rows = TextRows::new(Style::Literal, types);
+    for row in net.rows.iter().filter(|row| matches!(row.kind, Kind::Delete | Kind::Replace)) {
+        rows.sql(if rows.bytes().is_empty() { &begin } else { " OR " });
+        for (number, (index, name)) in key.iter().enumerate() {
+            rows.sql(if number == 0 { "(" } else { " AND " });
+            rows.sql(name);
+            rows.sql(" = ");
+            let place = net.place(row, *index);
+            rows.value(*index, images.cell(place, *index))
+                .map_err(|reason| refused(images, row_of(place, row.last), *index, reason))?;
+        }
+        rows.sql(")");
+        // A condition of thousands of parts is planned slowly.
+        if rows.bytes().len() >= limit.min(64 << 10) {
+            connection.run(doing, rows.take()).await?;
+        }
+    }
+    if !rows.bytes().is_empty() {
+        connection.run(doing, rows.take()).await?;
+    }
+    Ok(())
+}
