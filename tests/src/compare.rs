@@ -7,11 +7,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    Database,
-    environment::{python, repository},
-    postgres::identifier,
-};
+use test_servers::identifier;
+
+use crate::{Database, python, repository};
 
 /// A table of the source: what has to be equal everywhere.
 #[derive(Debug, Clone)]

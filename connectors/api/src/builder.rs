@@ -3,12 +3,13 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, ListArray, StructArray,
     builder::{
-        BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder, Float32Builder, Float64Builder,
-        Int16Builder, Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
+        BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, DurationMicrosecondBuilder,
+        FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
+        Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
     },
 };
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, Fields};
+use arrow_schema::{ArrowError, DECIMAL128_MAX_PRECISION, Fields};
 
 use crate::{
     ChangeBatch, ColumnType, Op, OrderKey, SourceInfo, TableSchema, Unchanged,
@@ -18,7 +19,10 @@ use crate::{
 /// Collects the values of one column. A decoder matches the variant once per value and appends; nothing here allocates per value
 /// but the growth of its buffers.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "each variant is the builder of the column type of its name")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the builder of the column type of its name; `Decimal256` is for more than 38 digits"
+)]
 pub enum ColumnBuilder {
     Bool(BooleanBuilder),
     Int16(Int16Builder),
@@ -27,11 +31,13 @@ pub enum ColumnBuilder {
     Float32(Float32Builder),
     Float64(Float64Builder),
     Decimal(Decimal128Builder),
+    Decimal256(Decimal256Builder),
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Date(Date32Builder),
     Time(Time64MicrosecondBuilder),
     Timestamp(TimestampMicrosecondBuilder),
+    Duration(DurationMicrosecondBuilder),
     Interval(Box<IntervalBuilder>),
     Uuid(FixedSizeBinaryBuilder),
     List(Box<ListBuilder>),
@@ -133,7 +139,10 @@ impl ColumnBuilder {
             ColumnType::Int64 => Self::Int64(Int64Builder::new()),
             ColumnType::Float32 => Self::Float32(Float32Builder::new()),
             ColumnType::Float64 => Self::Float64(Float64Builder::new()),
-            ColumnType::Decimal { .. } => Self::Decimal(Decimal128Builder::new().with_data_type(kind.arrow())),
+            ColumnType::Decimal { precision, .. } if *precision <= DECIMAL128_MAX_PRECISION => {
+                Self::Decimal(Decimal128Builder::new().with_data_type(kind.arrow()))
+            }
+            ColumnType::Decimal { .. } => Self::Decimal256(Decimal256Builder::new().with_data_type(kind.arrow())),
             ColumnType::Text | ColumnType::Json => Self::Text(StringBuilder::with_capacity(0, 0)),
             ColumnType::Bytes => Self::Bytes(BinaryBuilder::with_capacity(0, 0)),
             ColumnType::Date => Self::Date(Date32Builder::new()),
@@ -141,6 +150,7 @@ impl ColumnBuilder {
             ColumnType::Timestamp | ColumnType::TimestampTz => {
                 Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(kind.arrow()))
             }
+            ColumnType::Duration => Self::Duration(DurationMicrosecondBuilder::new()),
             ColumnType::Interval => Self::Interval(Box::default()),
             ColumnType::Uuid => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(0, 16)),
             ColumnType::List(item) => Self::List(Box::new(ListBuilder {
@@ -167,11 +177,13 @@ impl ColumnBuilder {
             Self::Float32(b) => b.append_nulls(n),
             Self::Float64(b) => b.append_nulls(n),
             Self::Decimal(b) => b.append_nulls(n),
+            Self::Decimal256(b) => b.append_nulls(n),
             Self::Text(b) => b.append_nulls(n),
             Self::Bytes(b) => b.append_nulls(n),
             Self::Date(b) => b.append_nulls(n),
             Self::Time(b) => b.append_nulls(n),
             Self::Timestamp(b) => b.append_nulls(n),
+            Self::Duration(b) => b.append_nulls(n),
             Self::Interval(b) => b.append_nulls(n),
             Self::Uuid(b) => b.append_nulls(n),
             Self::List(b) => b.append_nulls(n),
@@ -189,11 +201,13 @@ impl ColumnBuilder {
             Self::Float32(b) => b.len(),
             Self::Float64(b) => b.len(),
             Self::Decimal(b) => b.len(),
+            Self::Decimal256(b) => b.len(),
             Self::Text(b) => b.len(),
             Self::Bytes(b) => b.len(),
             Self::Date(b) => b.len(),
             Self::Time(b) => b.len(),
             Self::Timestamp(b) => b.len(),
+            Self::Duration(b) => b.len(),
             Self::Interval(b) => b.months.len(),
             Self::Uuid(b) => b.len(),
             Self::List(b) => b.offsets.len() - 1,
@@ -215,11 +229,13 @@ impl ColumnBuilder {
             Self::Float32(b) => Arc::new(b.finish()),
             Self::Float64(b) => Arc::new(b.finish()),
             Self::Decimal(b) => Arc::new(b.finish()),
+            Self::Decimal256(b) => Arc::new(b.finish()),
             Self::Text(b) => Arc::new(b.finish()),
             Self::Bytes(b) => Arc::new(b.finish()),
             Self::Date(b) => Arc::new(b.finish()),
             Self::Time(b) => Arc::new(b.finish()),
             Self::Timestamp(b) => Arc::new(b.finish()),
+            Self::Duration(b) => Arc::new(b.finish()),
             Self::Interval(b) => b.finish()?,
             Self::Uuid(b) => Arc::new(b.finish()),
             Self::List(b) => b.finish()?,
@@ -460,6 +476,19 @@ mod tests {
         append(&mut builder, Op::Insert, 4, None);
         let next = builder.finish().unwrap();
         assert_eq!((next.len(), next.before.is_none(), next.unchanged.is_none()), (1, true, true));
+    }
+
+    #[test]
+    fn builders_make_what_their_types_say() {
+        let decimal = |precision| ColumnType::Decimal { precision, scale: 1 };
+        for kind in [decimal(1), decimal(38), decimal(39), decimal(76), ColumnType::Duration, ColumnType::Interval] {
+            for kind in [kind.clone(), ColumnType::List(Box::new(kind))] {
+                let mut builder = ColumnBuilder::new(&kind);
+                builder.append_nulls(2);
+                let array = builder.finish().unwrap();
+                assert_eq!((array.data_type(), array.len(), array.null_count()), (&kind.arrow(), 2, 2));
+            }
+        }
     }
 
     #[test]

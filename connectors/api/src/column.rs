@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use arrow_schema::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 /// The fields of an [`ColumnType::Interval`] value, in order: months (i32), days (i32), microseconds (i64).
@@ -28,9 +28,9 @@ pub enum ColumnType {
     Float32,
     /// IEEE 754 double, NaN and infinities included.
     Float64,
-    /// Exact decimal of at most 38 digits, `0 <= scale <= precision`.
+    /// Exact decimal, `0 <= scale <= precision`: of 128 bits in Arrow up to 38 digits, of 256 bits beyond them.
     Decimal {
-        /// Digits in all, 1 to 38.
+        /// Digits in all, 1 to 76.
         precision: u8,
         /// Digits after the point.
         scale: u8,
@@ -49,6 +49,8 @@ pub enum ColumnType {
     Timestamp,
     /// Microseconds since 1970-01-01 00:00:00 UTC. `i64::MAX` and `i64::MIN` are infinity and -infinity.
     TimestampTz,
+    /// A span of so many microseconds, of either sign and beyond a day: a stopwatch's time, where [`Time`](Self::Time) is a clock's.
+    Duration,
     /// Months, days and microseconds, kept apart: see [`INTERVAL_FIELDS`].
     Interval,
     /// 16 bytes.
@@ -67,13 +69,17 @@ impl ColumnType {
             Self::Int64 => DataType::Int64,
             Self::Float32 => DataType::Float32,
             Self::Float64 => DataType::Float64,
-            Self::Decimal { precision, scale } => DataType::Decimal128(*precision, *scale as i8),
+            Self::Decimal { precision, scale } if *precision <= DECIMAL128_MAX_PRECISION => {
+                DataType::Decimal128(*precision, *scale as i8)
+            }
+            Self::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale as i8),
             Self::Text | Self::Json => DataType::Utf8,
             Self::Bytes => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Duration => DataType::Duration(TimeUnit::Microsecond),
             Self::Interval => DataType::Struct(interval_fields()),
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::List(item) => DataType::List(item_field(item)),

@@ -2,11 +2,12 @@ use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, StringArray, StructArray,
     cast::AsArray,
     types::{
-        Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-        TimestampMicrosecondType,
+        Date32Type, Decimal128Type, Decimal256Type, DecimalType, DurationMicrosecondType, Float32Type, Float64Type, Int16Type,
+        Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
     },
 };
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{NullBuffer, i256};
+use arrow_schema::DECIMAL128_MAX_PRECISION;
 use connector_api::ColumnType;
 
 /// A column whose Arrow type was looked at once for the whole batch, so that a value costs one `match`.
@@ -25,12 +26,15 @@ pub(crate) enum Values<'a> {
     Float64(&'a [f64]),
     /// Unscaled values, and the scale.
     Decimal(&'a [i128], u8),
+    /// The same for more than 38 digits.
+    Decimal256(&'a [i256], u8),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
     Date(&'a [i32]),
     Time(&'a [i64]),
     Timestamp(&'a [i64]),
     TimestampTz(&'a [i64]),
+    Duration(&'a [i64]),
     /// Months, days, microseconds.
     Interval(&'a [i32], &'a [i32], &'a [i64]),
     Uuid(&'a FixedSizeBinaryArray),
@@ -48,19 +52,17 @@ impl<'a> ColumnView<'a> {
             ColumnType::Int64 => Values::Int64(primitive::<Int64Type>(array)?),
             ColumnType::Float32 => Values::Float32(primitive::<Float32Type>(array)?),
             ColumnType::Float64 => Values::Float64(primitive::<Float64Type>(array)?),
-            ColumnType::Decimal { scale, .. } => {
-                let decimals = array.as_primitive_opt::<Decimal128Type>()?;
-                if decimals.scale() != *scale as i8 {
-                    return None;
-                }
-                Values::Decimal(decimals.values(), *scale)
+            ColumnType::Decimal { precision, scale } if *precision <= DECIMAL128_MAX_PRECISION => {
+                Values::Decimal(unscaled::<Decimal128Type>(array, *scale)?, *scale)
             }
+            ColumnType::Decimal { scale, .. } => Values::Decimal256(unscaled::<Decimal256Type>(array, *scale)?, *scale),
             ColumnType::Text | ColumnType::Json => Values::Text(array.as_string_opt()?),
             ColumnType::Bytes => Values::Bytes(array.as_binary_opt()?),
             ColumnType::Date => Values::Date(primitive::<Date32Type>(array)?),
             ColumnType::Time => Values::Time(primitive::<Time64MicrosecondType>(array)?),
             ColumnType::Timestamp => Values::Timestamp(primitive::<TimestampMicrosecondType>(array)?),
             ColumnType::TimestampTz => Values::TimestampTz(primitive::<TimestampMicrosecondType>(array)?),
+            ColumnType::Duration => Values::Duration(primitive::<DurationMicrosecondType>(array)?),
             ColumnType::Interval => {
                 let [months, days, micros] = array.as_struct_opt()?.columns() else { return None };
                 Values::Interval(primitive::<Int32Type>(months)?, primitive::<Int32Type>(days)?, primitive::<Int64Type>(micros)?)
@@ -87,6 +89,11 @@ impl<'a> ColumnView<'a> {
 
 fn primitive<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<&[T::Native]> {
     array.as_primitive_opt::<T>().map(|array| array.values().as_ref())
+}
+
+fn unscaled<T: DecimalType>(array: &ArrayRef, scale: u8) -> Option<&[T::Native]> {
+    let decimals = array.as_primitive_opt::<T>()?;
+    (decimals.scale() == scale as i8).then_some(decimals.values().as_ref())
 }
 
 /// The columns of an image or of the `source` block.

@@ -46,19 +46,19 @@ enum Events {
 #[derive(Default)]
 struct Buffers {
     key: Vec<u8>,
+    key_body: Vec<u8>,
     value: Vec<u8>,
 }
 
 /// Writes keys and values in one format.
 pub(crate) trait WriteEvents {
-    /// How many bytes of a key are the wire format's header.
-    const KEY_HEADER_BYTES: usize;
     /// Whether values need the schema's id as a header of the record.
     const SCHEMA_HEADER: bool;
     /// A batch begins. The clock is in microseconds since 1970.
     fn start(&mut self, sequence: u64, clock_us: i64);
-    /// Appends the key in that image. The error is the index of a key column that is NULL.
-    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>) -> Result<(), usize>;
+    /// Appends the key in that image to `out`, and the values in it, without names or schema, to `body`. The error is the index of a
+    /// key column that is NULL.
+    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<(), usize>;
     /// Appends the value. The error is the index of a key column that is NULL.
     fn push_event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), usize>;
 }
@@ -241,12 +241,13 @@ impl<S: RecordSink> Pass<'_, S> {
         moved: Option<&'static [u8]>,
     ) -> Result<(), FormatError> {
         let batch = self.batch;
-        let Buffers { key, value } = &mut *self.buffers;
+        let Buffers { key, key_body, value } = &mut *self.buffers;
         key.clear();
+        key_body.clear();
         value.clear();
         let keyed_by = keyed_by.filter(|_| !batch.schema.key().is_empty());
         if let Some(image) = keyed_by {
-            events.push_key(image, row, key).map_err(|column| null_key(batch, column))?;
+            events.push_key(image, row, key, key_body).map_err(|column| null_key(batch, column))?;
         }
         let unchanged = batch.unchanged.as_ref().filter(|unchanged| after.is_some() && unchanged.any(row));
         let event = Event {
@@ -281,7 +282,7 @@ impl<S: RecordSink> Pass<'_, S> {
         let record = RecordRef {
             order: OrderKey { sequence: self.sequence, ordinal: event.ordinal },
             key: keyed_by.map(|_| key.as_slice()),
-            key_body: key.get(W::KEY_HEADER_BYTES..).unwrap_or_default(),
+            key_body,
             value: Some(value),
             headers: &headers[..count],
             barrier: op.is_barrier(),

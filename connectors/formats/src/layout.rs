@@ -4,6 +4,7 @@
 //! for sure, and its names may have been changed to be legal.
 use std::sync::Arc;
 
+use arrow_schema::DECIMAL256_MAX_PRECISION;
 use connector_api::{Column, ColumnType, Identity, SourceInfo, TableName, TableSchema};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +84,7 @@ pub fn table_schema(text: &str) -> Result<Arc<TableSchema>, LayoutError> {
 
 fn is_possible(kind: &ColumnType) -> bool {
     match kind {
-        ColumnType::Decimal { precision, scale } => (1..=38).contains(precision) && scale <= precision,
+        ColumnType::Decimal { precision, scale } => (1..=DECIMAL256_MAX_PRECISION).contains(precision) && scale <= precision,
         ColumnType::List(item) => !matches!(**item, ColumnType::List(_)) && is_possible(item),
         _ => true,
     }

@@ -20,8 +20,8 @@ pub struct RecordRef<'a> {
     pub order: OrderKey,
     /// The whole key, with the wire format's header; `None` for a table without a key and for barriers.
     pub key: Option<&'a [u8]>,
-    /// The key without the wire format's header, empty where there is no key. It does not change when only the schema's id does, so
-    /// it is what the partition is chosen by.
+    /// The values of the key alone, empty where there is no key: Avro without the wire format's header, JSON without the names. They
+    /// stay the same when a key column is renamed, so they are what the partition is chosen by.
     pub key_body: &'a [u8],
     /// The whole value; `None` for a tombstone.
     pub value: Option<&'a [u8]>,

@@ -1,16 +1,18 @@
 //! Rows on their way into a batch: what a decoder knows of a schema, and of the record that it is at.
 use std::{collections::HashMap, sync::Arc};
 
+use arrow_buffer::i256;
 use arrow_schema::ArrowError;
 use connector_api::{ChangeBatchBuilder, ColumnBuilder, ImageBuilder, Op, OrderKey, SourceInfo, TableSchema};
 
 use crate::{
-    avro::{EventMemo, decimal_limit},
+    avro::EventMemo,
     decoder::DecodedBatch,
     error::{LayoutError, Malformed},
     layout::{Layout, required_columns},
     record::{MOVE_IN, MOVE_OUT},
     schema_text::source_field_names,
+    text::decimal_limit,
 };
 
 /// What the text of one registered schema says, worked out once.
@@ -19,7 +21,7 @@ pub(crate) struct Plan {
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) info: Arc<SourceInfo>,
     pub(crate) columns: Vec<ColumnPlan>,
-    pub(crate) source_limits: Vec<i128>,
+    pub(crate) source_limits: Vec<i256>,
     /// The names that the source's columns have in events.
     pub(crate) source_names: Vec<String>,
     index: HashMap<String, usize>,
@@ -29,7 +31,7 @@ pub(crate) struct Plan {
 
 pub(crate) struct ColumnPlan {
     pub(crate) required: bool,
-    pub(crate) decimal_limit: i128,
+    pub(crate) decimal_limit: i256,
 }
 
 impl Plan {

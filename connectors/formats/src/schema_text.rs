@@ -177,6 +177,7 @@ impl TypeWriter {
             ColumnType::Time => r#"{"type":"long","logicalType":"time-micros"}"#.into(),
             ColumnType::Timestamp => r#"{"type":"long","logicalType":"local-timestamp-micros"}"#.into(),
             ColumnType::TimestampTz => r#"{"type":"long","logicalType":"timestamp-micros"}"#.into(),
+            ColumnType::Duration => r#"{"type":"long","connect.version":1,"connect.name":"io.debezium.time.MicroDuration"}"#.into(),
             ColumnType::Interval if std::mem::replace(&mut self.interval_defined, true) => r#""Interval""#.into(),
             ColumnType::Interval => format!(r#"{{"type":"record","name":"Interval","fields":{INTERVAL_FIELDS}}}"#),
             ColumnType::Uuid => r#"{"type":"string","logicalType":"uuid"}"#.into(),
@@ -285,7 +286,7 @@ mod tests {
             (r#""mainstem""#, r#""other""#),
             (r#""key":[]"#, r#""key":[0]"#),
             (r#""transaction":null"#, r#""transaction":0"#),
-            (r#""source":[]"#, r#""source":[{"name":"n","type":{"decimal":{"precision":39,"scale":0}}}]"#),
+            (r#""source":[]"#, r#""source":[{"name":"n","type":{"decimal":{"precision":77,"scale":0}}}]"#),
             (r#""source":[]"#, r#""source":[{"name":"n","type":{"list":{"list":"text"}}}]"#),
         ] {
             assert!(text.contains(from) && Layout::parse(&text.replace(from, to)).is_err(), "{from}");

@@ -10,7 +10,7 @@ use std::{
 use crate::{Flavor, certificate::make_certificate, environment::repository, mysql::server_command};
 
 /// Part of the name of a template. A change of what this file puts into one needs another number.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Fills `data`, which must not be there yet, with the system tables, the certificate, and the users of a new server.
 pub(crate) fn create(flavor: Flavor, program: &Path, data: &Path) {

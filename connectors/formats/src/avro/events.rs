@@ -121,7 +121,6 @@ fn push_some_long(out: &mut Vec<u8>, value: Option<i64>) {
 }
 
 impl WriteEvents for AvroEvents {
-    const KEY_HEADER_BYTES: usize = WIRE_HEADER_BYTES;
     const SCHEMA_HEADER: bool = false;
 
     fn start(&mut self, sequence: u64, clock_us: i64) {
@@ -135,15 +134,16 @@ impl WriteEvents for AvroEvents {
     }
 
     #[inline]
-    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>) -> Result<(), usize> {
-        out.extend_from_slice(&self.key_header);
+    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<(), usize> {
         for index in &self.key {
             let column = &image.columns[*index];
             if column.is_null(row) {
                 return Err(*index);
             }
-            push_value(column, row, out);
+            push_value(column, row, body);
         }
+        out.extend_from_slice(&self.key_header);
+        out.extend_from_slice(body);
         Ok(())
     }
 
@@ -205,7 +205,7 @@ pub(crate) fn read_event(reader: &mut AvroReader<'_>, run: &mut Run) -> Result<(
     row.source_given = true;
     for (column, limit) in builder.source().iter_mut().zip(&plan.source_limits) {
         if reader.is_some()? {
-            read_value(reader, column, *limit)?;
+            read_value(reader, column, limit)?;
         } else {
             column.append_null();
         }
@@ -234,7 +234,7 @@ fn read_image(
 ) -> Result<(), Malformed> {
     for (index, (builder, column)) in builders.iter_mut().zip(&plan.columns).enumerate() {
         let read = match column.required || reader.is_some()? {
-            true => read_value(reader, builder, column.decimal_limit),
+            true => read_value(reader, builder, &column.decimal_limit),
             false => {
                 builder.append_null();
                 Ok(())

@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 pub(crate) use events::{AvroEvents, EventMemo, read_event};
-pub(crate) use read::{AvroReader, decimal_limit};
+pub(crate) use read::AvroReader;
 pub(crate) use write::{push_long, push_text, push_value};
 
 /// The bytes in front of every body in the Confluent wire format: a zero and the schema's id, big-endian.

@@ -1,4 +1,5 @@
-use connector_api::{ColumnBuilder, ColumnType};
+use arrow_buffer::i256;
+use connector_api::ColumnBuilder;
 
 use crate::{error::Malformed, text::parse_uuid};
 
@@ -144,18 +145,9 @@ impl<'a> AvroReader<'a> {
     }
 }
 
-/// What the unscaled value of a decimal column must stay below, in size; 0 for other types.
-pub(crate) fn decimal_limit(kind: &ColumnType) -> i128 {
-    match kind {
-        ColumnType::Decimal { precision, .. } => 10_i128.checked_pow((*precision).into()).unwrap_or(i128::MAX),
-        ColumnType::List(item) => decimal_limit(item),
-        _ => 0,
-    }
-}
-
-/// Reads a value that is not NULL, behind a union's branch if there is one. On an error, the builder may have got a part of a list.
+/// Reads a value that is not NULL, behind a union's branch if there is one. `decimal_limit` is that of the column. On an error, the builder may have got a part of a list.
 #[inline]
-pub(crate) fn read_value(reader: &mut AvroReader<'_>, builder: &mut ColumnBuilder, decimal_limit: i128) -> Result<(), Malformed> {
+pub(crate) fn read_value(reader: &mut AvroReader<'_>, builder: &mut ColumnBuilder, decimal_limit: &i256) -> Result<(), Malformed> {
     match builder {
         ColumnBuilder::Bool(values) => values.append_value(match reader.byte()? {
             0 => false,
@@ -168,8 +160,15 @@ pub(crate) fn read_value(reader: &mut AvroReader<'_>, builder: &mut ColumnBuilde
         ColumnBuilder::Float32(values) => values.append_value(f32::from_le_bytes(reader.array()?)),
         ColumnBuilder::Float64(values) => values.append_value(f64::from_le_bytes(reader.array()?)),
         ColumnBuilder::Decimal(values) => {
-            let value = decimal(reader.bytes()?)?;
-            if value.unsigned_abs() >= decimal_limit.unsigned_abs() {
+            let value = i128::from_be_bytes(sign_extended(reader.bytes()?)?);
+            if value.unsigned_abs() >= decimal_limit.as_i128().unsigned_abs() {
+                return Err(Malformed::Decimal);
+            }
+            values.append_value(value);
+        }
+        ColumnBuilder::Decimal256(values) => {
+            let value = i256::from_be_bytes(sign_extended(reader.bytes()?)?);
+            if value >= *decimal_limit || value <= decimal_limit.wrapping_neg() {
                 return Err(Malformed::Decimal);
             }
             values.append_value(value);
@@ -179,6 +178,7 @@ pub(crate) fn read_value(reader: &mut AvroReader<'_>, builder: &mut ColumnBuilde
         ColumnBuilder::Date(values) => values.append_value(reader.int()?),
         ColumnBuilder::Time(values) => values.append_value(reader.long()?),
         ColumnBuilder::Timestamp(values) => values.append_value(reader.long()?),
+        ColumnBuilder::Duration(values) => values.append_value(reader.long()?),
         ColumnBuilder::Interval(values) => {
             let (months, days, micros) = (reader.int()?, reader.int()?, reader.long()?);
             values.append_value(months, days, micros);
@@ -207,14 +207,14 @@ pub(crate) fn read_value(reader: &mut AvroReader<'_>, builder: &mut ColumnBuilde
     Ok(())
 }
 
-/// Two's complement, big-endian, of any length up to 16 bytes.
+/// Two's complement, big-endian, of any length up to `N` bytes, as one of `N` bytes.
 #[inline]
-fn decimal(bytes: &[u8]) -> Result<i128, Malformed> {
+fn sign_extended<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
     let negative = bytes.first().is_some_and(|byte| *byte >= 0x80);
-    let mut wide = if negative { [0xff; 16] } else { [0; 16] };
-    let start = wide.len().checked_sub(bytes.len()).ok_or(Malformed::Decimal)?;
+    let mut wide = if negative { [0xff; N] } else { [0; N] };
+    let start = N.checked_sub(bytes.len()).ok_or(Malformed::Decimal)?;
     wide[start..].copy_from_slice(bytes);
-    Ok(i128::from_be_bytes(wide))
+    Ok(wide)
 }
 
 #[cfg(test)]
@@ -263,6 +263,7 @@ mod tests {
 
     #[test]
     fn decimals_of_any_length() {
+        let decimal = |bytes: &[u8]| sign_extended(bytes).map(i128::from_be_bytes);
         assert_eq!(decimal(&[]), Ok(0));
         assert_eq!(decimal(&[0xff; 16]), Ok(-1));
         assert_eq!(decimal(&[0, 0, 0x80]), Ok(128));

@@ -1,3 +1,5 @@
+use arrow_buffer::i256;
+
 use crate::{
     column_view::{ColumnView, Values},
     text::push_uuid,
@@ -43,12 +45,15 @@ pub(crate) fn push_value(column: &ColumnView<'_>, row: usize, out: &mut Vec<u8>)
         Values::Bool(values) => out.push(values.value(row).into()),
         Values::Int16(values) => push_long(out, values[row].into()),
         Values::Int32(values) | Values::Date(values) => push_long(out, values[row].into()),
-        Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) | Values::TimestampTz(values) => {
-            push_long(out, values[row]);
-        }
+        Values::Int64(values)
+        | Values::Time(values)
+        | Values::Timestamp(values)
+        | Values::TimestampTz(values)
+        | Values::Duration(values) => push_long(out, values[row]),
         Values::Float32(values) => out.extend_from_slice(&values[row].to_le_bytes()),
         Values::Float64(values) => out.extend_from_slice(&values[row].to_le_bytes()),
         Values::Decimal(values, _) => push_decimal(out, values[row]),
+        Values::Decimal256(values, _) => push_wide_decimal(out, values[row]),
         Values::Text(values) => push_text(out, values.value(row).as_bytes()),
         Values::Bytes(values) => push_text(out, values.value(row)),
         Values::Interval(months, days, micros) => {
@@ -73,6 +78,17 @@ fn push_decimal(out: &mut Vec<u8>, value: i128) {
     let end = out.len() + bytes as usize;
     out.extend_from_slice(&(value << (128 - 8 * bytes)).to_be_bytes());
     out.truncate(end);
+}
+
+/// [`push_decimal`] for values of more digits.
+fn push_wide_decimal(out: &mut Vec<u8>, value: i256) {
+    if let Some(narrow) = value.to_i128() {
+        return push_decimal(out, narrow);
+    }
+    let (_, high) = value.to_parts();
+    let sign_bits = if high < 0 { (!high).leading_zeros() } else { high.leading_zeros() };
+    let bytes = (256 - sign_bits as usize) / 8 + 1;
+    push_text(out, &value.to_be_bytes()[32 - bytes..]);
 }
 
 /// Appends an array of nullable items: one block, and the empty block that ends it.

@@ -126,7 +126,6 @@ fn push_nanos(out: &mut Vec<u8>, micros: i64) {
 }
 
 impl WriteEvents for JsonEvents {
-    const KEY_HEADER_BYTES: usize = 0;
     const SCHEMA_HEADER: bool = true;
 
     fn start(&mut self, sequence: u64, clock_us: i64) {
@@ -140,7 +139,7 @@ impl WriteEvents for JsonEvents {
         push_nanos(&mut self.clock, clock_us);
     }
 
-    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>) -> Result<(), usize> {
+    fn push_key(&self, image: &RowView<'_>, row: usize, out: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<(), usize> {
         out.push(b'{');
         for (place, index) in self.key.iter().enumerate() {
             let column = &image.columns[*index];
@@ -149,9 +148,12 @@ impl WriteEvents for JsonEvents {
             }
             if place > 0 {
                 out.push(b',');
+                body.push(b',');
             }
             out.extend_from_slice(&self.names[*index]);
+            let start = out.len();
             push_value(column, row, out);
+            body.extend_from_slice(&out[start..]);
         }
         out.push(b'}');
         Ok(())

@@ -1,3 +1,4 @@
+use arrow_buffer::i256;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use connector_api::{ColumnBuilder, ColumnType, OrderKey};
 
@@ -5,7 +6,7 @@ use super::JsonReader;
 use crate::{
     error::Malformed,
     run::{ImageState, Plan, Run},
-    text::{parse_decimal, parse_interval, parse_timestamp, parse_uuid},
+    text::{parse_decimal, parse_interval, parse_timestamp, parse_uuid, parse_wide_decimal},
 };
 
 /// Room that is used again for each record.
@@ -109,7 +110,7 @@ fn read_image(
             return Err(Malformed::Duplicate);
         }
         let required = plan.columns.get(index).is_some_and(|column| column.required);
-        let limit = plan.columns.get(index).map_or(0, |column| column.decimal_limit);
+        let limit = plan.columns.get(index).map_or(&i256::ZERO, |column| &column.decimal_limit);
         if !reader.null()? {
             read_value(reader, &column.kind, builder, limit, &mut scratch.text, &mut scratch.bytes)?;
         } else if required {
@@ -162,7 +163,7 @@ fn read_source(
                 if reader.null()? {
                     builder.append_null();
                 } else {
-                    let limit = plan.source_limits.get(index).copied().unwrap_or_default();
+                    let limit = plan.source_limits.get(index).unwrap_or(&i256::ZERO);
                     read_value(reader, kind, builder, limit, &mut scratch.text, &mut scratch.bytes)?;
                 }
             }
@@ -199,7 +200,7 @@ fn read_value(
     reader: &mut JsonReader<'_>,
     kind: &ColumnType,
     builder: &mut ColumnBuilder,
-    decimal_limit: i128,
+    decimal_limit: &i256,
     text: &mut String,
     bytes: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
@@ -218,7 +219,12 @@ fn read_value(
         }),
         ColumnBuilder::Decimal(values) => {
             let ColumnType::Decimal { scale, .. } = kind else { return Err(Malformed::Decimal) };
-            let decimal = parse_decimal(reader.string(text)?.as_bytes(), *scale, decimal_limit);
+            let decimal = parse_decimal(reader.string(text)?.as_bytes(), *scale, decimal_limit.as_i128());
+            values.append_value(decimal.ok_or(Malformed::Decimal)?);
+        }
+        ColumnBuilder::Decimal256(values) => {
+            let ColumnType::Decimal { scale, .. } = kind else { return Err(Malformed::Decimal) };
+            let decimal = parse_wide_decimal(reader.string(text)?.as_bytes(), *scale, *decimal_limit);
             values.append_value(decimal.ok_or(Malformed::Decimal)?);
         }
         ColumnBuilder::Text(values) => values.append_value(reader.string(text)?),
@@ -233,6 +239,7 @@ fn read_value(
             ColumnType::TimestampTz => parse_timestamp(reader.string(text)?.as_bytes()).ok_or(Malformed::Timestamp)?,
             _ => reader.parse_number()?,
         }),
+        ColumnBuilder::Duration(values) => values.append_value(reader.parse_number()?),
         ColumnBuilder::Interval(values) => {
             let (months, days, micros) = parse_interval(reader.string(text)?.as_bytes()).ok_or(Malformed::Interval)?;
             values.append_value(months, days, micros);

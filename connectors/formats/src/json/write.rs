@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::parse::plain_length;
 use crate::{
     column_view::{ColumnView, Values},
-    text::{push_decimal, push_i64, push_interval, push_timestamp, push_uuid},
+    text::{push_decimal, push_i64, push_interval, push_timestamp, push_uuid, push_wide_decimal},
 };
 
 /// Appends the value of a row, or `null`.
@@ -16,12 +16,15 @@ pub(crate) fn push_value(column: &ColumnView<'_>, row: usize, out: &mut Vec<u8>)
         Values::Bool(values) => out.extend_from_slice(if values.value(row) { b"true" } else { b"false" }),
         Values::Int16(values) => push_i64(out, values[row].into()),
         Values::Int32(values) | Values::Date(values) => push_i64(out, values[row].into()),
-        Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => push_i64(out, values[row]),
+        Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) | Values::Duration(values) => {
+            push_i64(out, values[row]);
+        }
         Values::Float32(values) => push_float(out, values[row], values[row].into()),
         Values::Float64(values) => push_float(out, values[row], values[row]),
         Values::Text(values) => push_string(out, values.value(row)),
         Values::Bytes(values) => quoted(out, |out| push_base64(out, values.value(row))),
         Values::Decimal(values, scale) => quoted(out, |out| push_decimal(values[row], *scale, out)),
+        Values::Decimal256(values, scale) => quoted(out, |out| push_wide_decimal(values[row], *scale, out)),
         Values::TimestampTz(values) => quoted(out, |out| push_timestamp(values[row], out)),
         Values::Interval(months, days, micros) => quoted(out, |out| push_interval(months[row], days[row], micros[row], out)),
         Values::Uuid(values) => quoted(out, |out| push_uuid(values.value(row), out)),

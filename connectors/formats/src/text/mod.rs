@@ -5,7 +5,7 @@ mod interval;
 mod timestamp;
 mod uuid;
 
-pub(crate) use decimal::{parse_decimal, push_decimal};
+pub(crate) use decimal::{decimal_limit, parse_decimal, parse_wide_decimal, push_decimal, push_wide_decimal};
 pub(crate) use digits::{push_i64, push_u64};
 pub(crate) use interval::{parse_interval, push_interval};
 pub(crate) use timestamp::{parse_timestamp, push_timestamp};

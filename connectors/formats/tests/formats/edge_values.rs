@@ -1,4 +1,5 @@
 //! Every type with the values at its edges, alone, in lists, and in wide tables.
+use arrow_buffer::i256;
 use connector_api::{ColumnType, Identity, Op};
 use formats::Format;
 
@@ -19,6 +20,9 @@ pub fn scalar_types() -> Vec<ColumnType> {
         decimal(12, 2),
         decimal(38, 0),
         decimal(38, 38),
+        decimal(39, 0),
+        decimal(65, 30),
+        decimal(76, 76),
         ColumnType::Text,
         ColumnType::Json,
         ColumnType::Bytes,
@@ -26,9 +30,20 @@ pub fn scalar_types() -> Vec<ColumnType> {
         ColumnType::Time,
         ColumnType::Timestamp,
         ColumnType::TimestampTz,
+        ColumnType::Duration,
         ColumnType::Interval,
         ColumnType::Uuid,
     ]
+}
+
+fn precision_of(kind: &ColumnType) -> u32 {
+    let ColumnType::Decimal { precision, .. } = kind else { panic!("{kind:?}") };
+    (*precision).into()
+}
+
+/// What values of that many digits are below, in size.
+pub fn decimal256_limit(precision: u32) -> i256 {
+    i256::from_i128(10).checked_pow(precision).unwrap()
 }
 
 pub fn edges(kind: &ColumnType) -> Vec<Value> {
@@ -49,11 +64,19 @@ pub fn edges(kind: &ColumnType) -> Vec<Value> {
             .chain([f64::INFINITY, f64::NEG_INFINITY])
             .map(Value::Float64)
             .collect(),
-        ColumnType::Decimal { precision, .. } => {
-            let limit = 10_i128.pow((*precision).into());
+        ColumnType::Decimal { precision: 1..=38, .. } => {
+            let limit = 10_i128.pow(precision_of(kind));
             let inside = [0, 1, -1, 110, 127, 128, -128, -129, 255, 256, 32767, 32768, i64::MAX.into(), i64::MIN.into(), limit - 1];
             let inside = inside.into_iter().chain((0..126).flat_map(|shift| [1_i128 << shift, -(1_i128 << shift)]));
             inside.filter(|value| value.abs() < limit).chain([1 - limit]).map(Value::Decimal).collect()
+        }
+        ColumnType::Decimal { .. } => {
+            let (one, limit) = (i256::from_i128(1), decimal256_limit(precision_of(kind)));
+            let powers = (0..253_u8).map(|shift| one << shift).filter(|value| *value < limit);
+            let positive = powers.chain([110, i128::MAX].map(i256::from_i128)).chain([limit.wrapping_sub(one)]);
+            let signed = positive.flat_map(|value| [value, value.wrapping_neg(), value.wrapping_neg().wrapping_sub(one)]);
+            let inside = signed.filter(|value| *value > limit.wrapping_neg());
+            [i256::ZERO].into_iter().chain(inside).map(Value::Decimal256).collect()
         }
         ColumnType::Text => texts(&[
             "",
@@ -115,6 +138,9 @@ pub fn edges(kind: &ColumnType) -> Vec<Value> {
             i64::MAX - 1,
             i64::MIN + 1,
         ]),
+        ColumnType::Duration => {
+            ints(&[3_020_399_999_999, -3_020_399_999_999, 1_864_264_780_000, 86_400_000_000, -1, 0, i64::MAX, i64::MIN])
+        }
         ColumnType::Interval => [
             (14, 3, 14_706_780_000),
             (0, 0, 0),
@@ -195,7 +221,7 @@ fn every_type_as_key() {
 #[test]
 fn wide_tables_with_unchanged_columns() {
     for width in [1, 63, 64, 65, 130, 1600] {
-        let kinds = (0..width).map(|index| scalar_types()[index % 19].clone());
+        let kinds = (0..width).map(|index| scalar_types()[index % scalar_types().len()].clone());
         let schema = table(kinds, &[0], Identity::Key);
         let mut after: Vec<_> = schema.columns().iter().map(|column| edges(&column.kind)[0].clone()).collect();
         let mut row = Row::new(Op::Update, None, Some(after.clone()));

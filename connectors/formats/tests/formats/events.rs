@@ -1,10 +1,14 @@
 //! Which records a change becomes, and how they look.
 use std::sync::Arc;
 
+use arrow_buffer::i256;
 use connector_api::{Column, ColumnType, Identity, Op, OrderKey, SourceInfo, TableName, TableSchema};
 use formats::{Decoder, Encoder, Format, FormatError, MemoryRegistry, RecordRef, SchemaRegistry, read_json};
 
-use crate::rows::{Record, Row, Value, batch, encode, info, push, rows_of, table};
+use crate::{
+    edge_values::decimal256_limit,
+    rows::{Record, Row, Value, batch, encode, info, push, rows_of, table},
+};
 
 fn users() -> Arc<TableSchema> {
     table([ColumnType::Int32, ColumnType::Text], &[0], Identity::Key)
@@ -59,16 +63,16 @@ fn a_move_is_two_records_and_a_delete_may_have_a_tombstone() {
             assert!(records.iter().all(|record| record.order.sequence == 42));
             assert!(records.iter().all(|record| record.barrier == record.key.is_none()));
             assert!(records.iter().all(|record| record.value.is_some() || record.headers.is_empty()));
-            let skipped = if format == Format::Avro { 5 } else { 0 };
-            for record in records.iter().filter(|record| record.key.is_some()) {
-                assert_eq!(record.key.as_ref().unwrap()[skipped..], record.key_body);
-            }
-            let bodies: Vec<_> = records.iter().filter(|record| record.value.is_some()).map(|r| r.key_body.as_slice()).collect();
-            let key = |id: i64| match format {
-                Format::Avro => vec![(id * 2) as u8],
-                Format::Json => format!(r#"{{"c0":{id}}}"#).into_bytes(),
+            let keys: Vec<_> =
+                records.iter().filter(|record| record.value.is_some()).map(|r| (r.key.clone(), &r.key_body)).collect();
+            let key_of = |id: u8| match format {
+                Format::Avro => (vec![0, 0, 0, 0, 1, id * 2], vec![id * 2]),
+                Format::Json => (format!(r#"{{"c0":{id}}}"#).into_bytes(), vec![b'0' + id]),
             };
-            assert_eq!(bodies, [&key(1)[..], &key(1), &key(2), &key(2), b"", b""]);
+            let [one, two] = [1, 2].map(key_of);
+            let expected = [&one, &one, &two, &two].map(|(key, body)| (Some(key.clone()), body));
+            assert_eq!(keys[..4], expected);
+            assert!(keys[4..].iter().all(|(key, body)| key.is_none() && body.is_empty()));
         }
     }
 }
@@ -81,6 +85,8 @@ fn json_is_debeziums_payload() {
         column("full \"name\"", ColumnType::Text),
         column("price", ColumnType::Decimal { precision: 12, scale: 2 }),
         column("at", ColumnType::TimestampTz),
+        column("wide", ColumnType::Decimal { precision: 65, scale: 30 }),
+        column("took", ColumnType::Duration),
         column("every", ColumnType::Interval),
         column("ratio", ColumnType::Float64),
         column("raw", ColumnType::Bytes),
@@ -96,6 +102,8 @@ fn json_is_debeziums_payload() {
             Value::Text("a\n\"b\"".into()),
             Value::Decimal(-5),
             Value::Int(1_478_260_290_123_456),
+            Value::Decimal256(decimal256_limit(65).wrapping_neg().wrapping_add(i256::from_i128(1))),
+            Value::Int(-3_020_399_999_999),
             Value::Interval(14, 3, 14_706_780_000),
             Value::Float64(f64::NAN),
             Value::Bytes(vec![0, 1, 2]),
@@ -103,13 +111,14 @@ fn json_is_debeziums_payload() {
             Value::Null,
         ]),
     );
-    row.unchanged = vec![8];
+    row.unchanged = vec![10];
     row.ordinal = 3;
     let registry = Arc::new(MemoryRegistry::default());
     let records = encode(Format::Json, &batch(&schema, &info(), &[row]), false, &*registry).unwrap();
     let value = std::str::from_utf8(records[0].value.as_ref().unwrap()).unwrap();
     let image = concat!(
         r#"{"id":9007199254740993,"full \"name\"":"a\n\"b\"","price":"-0.05","at":"2016-11-04T11:51:30.123456Z","#,
+        r#""wide":"-99999999999999999999999999999999999.999999999999999999999999999999","took":-3020399999999,"#,
         r#""every":"P1Y2M3DT4H5M6.78S","ratio":"NaN","raw":"AAEC","tags":["x",null],"big":null}"#,
     );
     let expected = format!(
@@ -201,6 +210,23 @@ fn a_new_schema_begins_a_new_batch() {
     let offsets: Vec<_> = decoder.finish().unwrap().into_iter().map(|decoded| decoded.offsets).collect();
     assert_eq!(offsets, [vec![10], vec![11, 12], vec![13, 14]]);
     assert_eq!((decoder.rows(), decoder.bytes()), (0, 0));
+}
+
+#[test]
+fn a_renamed_key_column_is_the_same_key() {
+    let column = |name: &str, kind| Column { name: name.into(), kind, source_type: String::new() };
+    let registry = MemoryRegistry::default();
+    for format in [Format::Avro, Format::Json] {
+        let bodies = ["id", "number"].map(|name| {
+            let columns = vec![column(name, ColumnType::Int32), column("part", ColumnType::Text)];
+            let schema = Arc::new(TableSchema::new(TableName::new("public", "t"), columns, vec![0, 1], Identity::Key));
+            let rows = [(1, "12"), (11, "2"), (1, ",12")].map(|(id, part)| Row::new(Op::Insert, None, user(id, part)));
+            let records = encode(format, &batch(&schema, &info(), &rows), false, &registry).unwrap();
+            records.into_iter().map(|record| record.key_body).collect::<Vec<_>>()
+        });
+        assert_eq!(bodies[0], bodies[1]);
+        assert!(bodies[0][0] != bodies[0][1] && bodies[0][1] != bodies[0][2] && bodies[0][2] != bodies[0][0]);
+    }
 }
 
 #[test]

@@ -18,10 +18,11 @@ fn expected(kind: &ColumnType, value: &Value) -> Avro {
         (_, Value::Null) => Avro::Null,
         (ColumnType::Bool, Value::Bool(v)) => Avro::Boolean(*v),
         (ColumnType::Int16 | ColumnType::Int32, Value::Int(v)) => Avro::Int(*v as i32),
-        (ColumnType::Int64, Value::Int(v)) => Avro::Long(*v),
+        (ColumnType::Int64 | ColumnType::Duration, Value::Int(v)) => Avro::Long(*v),
         (ColumnType::Float32, Value::Float32(v)) => Avro::Float(*v),
         (ColumnType::Float64, Value::Float64(v)) => Avro::Double(*v),
         (ColumnType::Decimal { .. }, Value::Decimal(v)) => Avro::Decimal(v.to_be_bytes().to_vec().into()),
+        (ColumnType::Decimal { .. }, Value::Decimal256(v)) => Avro::Decimal(v.to_be_bytes().to_vec().into()),
         (ColumnType::Text | ColumnType::Json, Value::Text(v)) => Avro::String(v.clone()),
         (ColumnType::Bytes, Value::Bytes(v)) => Avro::Bytes(v.clone()),
         (ColumnType::Date, Value::Int(v)) => Avro::Date(*v as i32),
@@ -53,13 +54,13 @@ fn union(value: Avro) -> Avro {
     Avro::Union(branch, Box::new(value))
 }
 
-/// Our integers in decimals have 16 bytes here and the fewest possible in the record: both become numbers, to be compared.
+/// Our integers in decimals have 16 or 32 bytes here and the fewest possible in the record: both become numbers, to be compared.
 fn comparable(value: Avro) -> Avro {
     match value {
         Avro::Decimal(decimal) => {
             let bytes = Vec::<u8>::try_from(decimal).unwrap();
             let fill = if bytes[0] & 0x80 == 0 { 0 } else { 0xff };
-            Avro::Fixed(16, [vec![fill; 16 - bytes.len()], bytes].concat())
+            Avro::Fixed(32, [vec![fill; 32 - bytes.len()], bytes].concat())
         }
         // NaN is not equal to itself.
         Avro::Float(v) => Avro::Fixed(4, v.to_bits().to_be_bytes().into()),

@@ -1,12 +1,13 @@
 //! Random tables and changes.
 use std::sync::Arc;
 
+use arrow_buffer::i256;
 use connector_api::{ColumnType, Identity, Op, TableSchema};
 use formats::Format;
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
-    edge_values::{edges, scalar_types},
+    edge_values::{decimal256_limit, edges, scalar_types},
     rows::{Row, Value, check_round_trip, info, table},
 };
 
@@ -20,10 +21,17 @@ fn any_value(kind: &ColumnType) -> BoxedStrategy<Value> {
         ColumnType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         ColumnType::Int16 => any::<i16>().prop_map(|v| Value::Int(v.into())).boxed(),
         ColumnType::Int32 | ColumnType::Date => any::<i32>().prop_map(|v| Value::Int(v.into())).boxed(),
-        ColumnType::Int64 | ColumnType::Timestamp | ColumnType::TimestampTz => any::<i64>().prop_map(Value::Int).boxed(),
+        ColumnType::Int64 | ColumnType::Timestamp | ColumnType::TimestampTz | ColumnType::Duration => {
+            any::<i64>().prop_map(Value::Int).boxed()
+        }
         ColumnType::Time => (0..=86_400_000_000_i64).prop_map(Value::Int).boxed(),
         ColumnType::Float32 => proptest::num::f32::ANY.prop_map(|v| Value::Float32(if v.is_nan() { f32::NAN } else { v })).boxed(),
         ColumnType::Float64 => proptest::num::f64::ANY.prop_map(|v| Value::Float64(if v.is_nan() { f64::NAN } else { v })).boxed(),
+        ColumnType::Decimal { precision: precision @ 39.., .. } => {
+            let limit = decimal256_limit((*precision).into());
+            let any = any::<(u128, i128)>().prop_map(|(low, high)| i256::from_parts(low, high));
+            any.prop_map(move |value| Value::Decimal256(value.wrapping_rem(limit))).boxed()
+        }
         ColumnType::Decimal { precision, .. } => {
             let limit = 10_i128.pow((*precision).into());
             (1 - limit..limit).prop_map(Value::Decimal).boxed()

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, StructArray};
+use arrow_buffer::i256;
 use connector_api::{
     ChangeBatch, ChangeBatchBuilder, Column, ColumnBuilder, ColumnType, Identity, Op, OrderKey, SourceInfo, TableName, TableSchema,
 };
@@ -19,6 +20,7 @@ pub enum Value {
     Float32(f32),
     Float64(f64),
     Decimal(i128),
+    Decimal256(i256),
     Text(String),
     Bytes(Vec<u8>),
     Interval(i32, i32, i64),
@@ -73,9 +75,11 @@ fn append(builder: &mut ColumnBuilder, value: &Value) {
         (ColumnBuilder::Int64(b), Value::Int(v)) => b.append_value(*v),
         (ColumnBuilder::Time(b), Value::Int(v)) => b.append_value(*v),
         (ColumnBuilder::Timestamp(b), Value::Int(v)) => b.append_value(*v),
+        (ColumnBuilder::Duration(b), Value::Int(v)) => b.append_value(*v),
         (ColumnBuilder::Float32(b), Value::Float32(v)) => b.append_value(*v),
         (ColumnBuilder::Float64(b), Value::Float64(v)) => b.append_value(*v),
         (ColumnBuilder::Decimal(b), Value::Decimal(v)) => b.append_value(*v),
+        (ColumnBuilder::Decimal256(b), Value::Decimal256(v)) => b.append_value(*v),
         (ColumnBuilder::Text(b), Value::Text(v)) => b.append_value(v),
         (ColumnBuilder::Bytes(b), Value::Bytes(v)) => b.append_value(v),
         (ColumnBuilder::Interval(b), Value::Interval(months, days, micros)) => b.append_value(*months, *days, *micros),

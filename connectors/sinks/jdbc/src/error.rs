@@ -154,7 +154,7 @@ pub enum JdbcError {
     Tls {
         address: String,
         #[source]
-        cause: rustls::Error,
+        cause: connector_tls::SetupError,
     },
     /// The target was filled from a topic that is not this one.
     #[error(

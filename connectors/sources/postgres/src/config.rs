@@ -3,12 +3,9 @@ use std::{path::PathBuf, time::Duration};
 use connector_api::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::Url;
+use source_tailing::{Naming, TablePattern, TlsSettings, UrlParts};
 
-use crate::{
-    table_pattern::TablePattern,
-    wire::{SslMode, TlsSettings},
-};
+use crate::wire::{SslMode, tls_settings};
 
 /// Settings of the `postgres` source.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -164,6 +161,7 @@ pub(crate) struct Settings {
     pub user: String,
     pub password: Option<Secret>,
     pub application_name: String,
+    pub sslmode: SslMode,
     pub tls: TlsSettings,
     pub tables: Vec<TablePattern>,
     pub slot: SlotConfig,
@@ -176,6 +174,9 @@ pub(crate) struct Settings {
     pub slot_patience: Duration,
 }
 
+/// How tables are written in pipeline files.
+pub(crate) const NAMING: Naming<'static> = Naming { quote: '"', default_schema: Some("public"), form: "schema.table" };
+
 /// The field and what is wrong with it.
 type Wrong = (&'static str, String);
 
@@ -183,21 +184,19 @@ impl Settings {
     /// Checks what the types of the settings cannot.
     pub(crate) fn new(config: PostgresSourceConfig) -> Result<Self, Wrong> {
         let wrong_url = |problem: &str| ("url", format!("{problem}; write it as `postgres://host:5432/database`"));
-        let url = Url::parse(&with_host(&config.url)).map_err(|error| wrong_url(&format!("this is no URL ({error})")))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(wrong_url(&format!("`{}` is no scheme of PostgreSQL", url.scheme())));
+        let url = UrlParts::parse(&config.url).map_err(|problem| wrong_url(&problem))?;
+        if !matches!(url.scheme.as_str(), "postgres" | "postgresql") {
+            return Err(wrong_url(&format!("`{}` is no scheme of PostgreSQL", url.scheme)));
         }
-        let decoded = |text: &str| percent_decoded(text).ok_or_else(|| wrong_url("an escape with `%` is wrong"));
-        let mut host = url.host_str().map(decoded).transpose()?.filter(|host| !host.is_empty() && host != NO_HOST);
-        let mut port = url.port().unwrap_or(5432);
+        let (mut host, mut port) = (url.host, url.port.unwrap_or(5432));
         let (mut sslmode, mut root_file) = (SslMode::default(), None);
         let mut application_name = "mainstem".to_owned();
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "host" => host = Some(value.into_owned()),
+        for (name, value) in url.parameters {
+            match name.as_str() {
+                "host" => host = Some(value),
                 "port" => port = value.parse().map_err(|_| wrong_url(&format!("`{value}` is no port")))?,
-                "application_name" => application_name = value.into_owned(),
-                "sslrootcert" => root_file = Some(PathBuf::from(value.as_ref())),
+                "application_name" => application_name = value,
+                "sslrootcert" => root_file = Some(PathBuf::from(value)),
                 "sslmode" => {
                     sslmode = parse_sslmode(&value).ok_or_else(|| {
                         wrong_url(&format!("`sslmode={value}` is none of disable, prefer, require, verify-ca, verify-full"))
@@ -208,29 +207,22 @@ impl Settings {
         }
         let host = match host {
             Some(folder) if folder.starts_with('/') => Host::Socket(folder.into()),
-            // An IPv6 address stands in brackets in a URL, and nowhere else.
-            Some(name) => Host::Name(name.trim_start_matches('[').trim_end_matches(']').to_owned()),
+            Some(name) => Host::Name(name),
             None => return Err(wrong_url("the host is missing")),
         };
-        let database = decoded(url.path().trim_start_matches('/'))?;
-        if database.is_empty() {
-            return Err(wrong_url("the database is missing"));
-        }
-        let user = match (config.user, url.username()) {
-            (Some(user), _) if !user.is_empty() => user,
-            (_, "") => return Err(("user", "it is missing: the role to log in as".to_owned())),
-            (_, user) => decoded(user)?,
-        };
-        let password = match (config.password, url.password()) {
-            (Some(password), _) => Some(password),
-            (None, Some(password)) => Some(Secret::new(decoded(password)?)),
-            (None, None) => None,
-        };
+        let database = url.database.ok_or_else(|| wrong_url("the database is missing"))?;
+        let user = config.user.filter(|user| !user.is_empty()).or(url.user);
+        let user = user.ok_or_else(|| ("user", "it is missing: the role to log in as".to_owned()))?;
+        let password = config.password.or(url.password.map(Secret::new));
         if config.tables.is_empty() {
             return Err(("tables", "no table is named; write `schema.table` or a pattern such as `public.*`".to_owned()));
         }
-        let tables =
-            config.tables.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|problem| ("tables", problem))?;
+        let tables = config
+            .tables
+            .iter()
+            .map(|text| TablePattern::parse(text, NAMING))
+            .collect::<Result<_, _>>()
+            .map_err(|problem| ("tables", problem))?;
         if !(1..=32).contains(&config.snapshot.connections) {
             return Err(("snapshot.connections", format!("{} is not between 1 and 32", config.snapshot.connections)));
         }
@@ -243,6 +235,7 @@ impl Settings {
         if config.publication.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 63) {
             return Err(("publication.name", "a publication's name has 1 to 63 bytes".to_owned()));
         }
+        let sslmode = config.sslmode.unwrap_or(sslmode);
         Ok(Self {
             host,
             port,
@@ -250,7 +243,8 @@ impl Settings {
             user,
             password,
             application_name,
-            tls: TlsSettings { mode: config.sslmode.unwrap_or(sslmode), root_file: config.sslrootcert.or(root_file) },
+            sslmode,
+            tls: tls_settings(sslmode, config.sslrootcert.or(root_file)),
             tables,
             slot: config.slot,
             publication: config.publication,
@@ -271,39 +265,10 @@ impl Settings {
     }
 }
 
-/// Stands for a host that is not there; no host can have this name (RFC 2606).
-const NO_HOST: &str = "none.invalid";
-
-/// `postgres://user@/database?host=/folder` is usual for unix sockets, but to a URL parser a user needs a host.
-fn with_host(url: &str) -> String {
-    let authority_end = url.find("://").and_then(|start| url[start + 3..].find('/').map(|len| start + 3 + len));
-    match authority_end {
-        Some(end) if url[..end].ends_with('@') => format!("{}{NO_HOST}{}", &url[..end], &url[end..]),
-        _ => url.to_owned(),
-    }
-}
-
 fn parse_sslmode(text: &str) -> Option<SslMode> {
     [SslMode::Disable, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
         .into_iter()
         .find(|mode| mode.to_string() == text)
-}
-
-/// Undoes `%41`; `None` where an escape is wrong or the result is no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let (digits, after) = after.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -324,7 +289,7 @@ mod tests {
             Settings::new(config("postgres://a%40b:p%25@db.internal:6000/my%20db?sslmode=verify-full&application_name=x")).unwrap();
         assert_eq!((settings.user.as_str(), settings.database.as_str(), settings.port), ("a@b", "my db", 6000));
         assert_eq!(settings.password.unwrap().expose(), "p%");
-        assert_eq!(settings.tls.mode, SslMode::VerifyFull);
+        assert_eq!(settings.sslmode, SslMode::VerifyFull);
         let socket = Settings::new(config("postgresql://u@/db?host=/run/pg&port=5433")).unwrap();
         assert_eq!((socket.host, socket.port), (Host::Socket("/run/pg".into()), 5433));
         assert_eq!(Settings::new(config("postgres://u@[::1]/db")).unwrap().host, Host::Name("::1".to_owned()));

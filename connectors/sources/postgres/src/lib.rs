@@ -4,14 +4,11 @@
 //! can be set; `resume` brings server, slot and position together; `reader` is the thread that then runs `snapshot` and the stream;
 //! `stream` and `rows` turn the messages of `pgoutput` into rows, `decode` their values; `wire` is the protocol under all of it.
 mod config;
-mod table_pattern;
 
 mod check;
 mod resume;
 mod source;
 
-mod handover;
-mod pace;
 mod reader;
 mod snapshot;
 mod snapshot_plan;

@@ -10,34 +10,20 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use connector_api::{ChangeGroup, SourceContext};
+use source_tailing::{Cadence, Due, Handover, IDLE_WAIT, Memory, Moment, POSITION_INTERVAL, Pace, SHORT_WAIT, group_bytes_max};
 use tracing::{debug, info, warn};
 
 use crate::{
     config::Settings,
     error::{PostgresError, sqlstate},
-    handover::Handover,
     lsn::Lsn,
-    pace::Pace,
     snapshot,
-    stream::{Flow, Known, StreamState, reserve},
+    stream::{Flow, Known, StreamState},
     wire::{Client, Connection, Frames, quote_identifier, quote_literal, server_error},
 };
 
 /// One read of the stream takes up to this many bytes.
 const READ_BUFFER_BYTES: usize = 512 << 10;
-/// A group holds at most about this many bytes of rows on the wire.
-pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
-/// What a row takes in memory for each byte on the wire, about: Arrow's buffers grow by doubling.
-pub(crate) const MEMORY_PER_WIRE_BYTE: usize = 2;
-/// Memory is reserved in steps.
-const RESERVE_BYTES: usize = 512 << 10;
-/// Under load, and within a transaction, a group is at least so old before it is handed over.
-const GROUP_AGE: Duration = Duration::from_millis(20);
-/// A batch costs the same however few rows it has, so a group of many tables may get older.
-const GROUP_AGE_PER_TABLE: Duration = Duration::from_micros(150);
-const GROUP_AGE_MAX: Duration = Duration::from_millis(250);
-/// A position without rows is handed over this often at most.
-const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// How long an answer that the server asked for may wait for the position to become durable.
 const ANSWER_DELAY: Duration = Duration::from_millis(100);
@@ -48,8 +34,6 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How long the slot is kept, after the end, for the last confirmation.
 const LINGER: Duration = Duration::from_secs(3);
 const RETAINED_INTERVAL: Duration = Duration::from_secs(10);
-const IDLE_WAIT: Duration = Duration::from_millis(250);
-const SHORT_WAIT: Duration = Duration::from_millis(2);
 
 /// What the thread is given.
 pub(crate) struct Reader {
@@ -100,7 +84,7 @@ impl Reader {
         let lsn = self.position.lsn;
         let position = self.position.encode();
         let mut group = Some(ChangeGroup { batches: Vec::new(), position, reached_end: false, reservation: None });
-        while self.handover.confirmed() < lsn {
+        while self.handover.confirmed() < lsn.0 {
             if self.is_over() {
                 return Ok(false);
             }
@@ -122,13 +106,10 @@ struct Stream<'a> {
     reported: Lsn,
     status_sent: Instant,
     received_at: Instant,
-    group_handed: Instant,
     retained_asked: Option<Instant>,
     /// The server wants an answer by then.
     answer_by: Option<Instant>,
-    /// The present position has to be handed over even without rows.
-    announce: bool,
-    end_announced: bool,
+    cadence: Cadence,
     pace: Pace,
 }
 
@@ -150,11 +131,9 @@ impl<'a> Stream<'a> {
             reported: Lsn(0),
             status_sent: now,
             received_at: now,
-            group_handed: now - POSITION_INTERVAL,
             retained_asked: None,
             answer_by: None,
-            announce,
-            end_announced: false,
+            cadence: Cadence::new(announce),
             pace: Pace::new(true),
         }
     }
@@ -237,10 +216,10 @@ impl<'a> Stream<'a> {
             self.wait_for_memory(connection)?;
             let wait = self.keep_in_touch(connection)?;
             connection.set_read_timeout(Some(wait))?;
-            let read = self.pace.read(connection)?;
+            let read = connection.fill_paced(&mut self.pace)?;
             timed_out = read.is_none();
             if !timed_out {
-                self.received_at = self.pace.last_read;
+                self.received_at = self.pace.last_read();
             }
         }
     }
@@ -294,30 +273,22 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The group's limit: a budget must hold several groups, of several pipelines.
-    fn group_bytes_max(&self) -> usize {
-        group_bytes_max(self.reader.context.budget.total_bytes())
-    }
-
     fn hand_over_if_due(&mut self, connection: &mut Connection, timed_out: bool) -> Result<(), PostgresError> {
-        let group = &self.state.group;
-        if group.bytes >= self.group_bytes_max() {
-            return self.hand_over(connection, true);
+        let moment = Moment {
+            timed_out,
+            gulping: self.pace.is_gulping(),
+            in_transaction: self.state.in_transaction(),
+            tables: self.state.tables_in_group(),
+            moved: self.state.moved,
+            at_end: self.reader.reached_end(self.state.position()),
+            urgent: self.answer_by.is_some() || self.reader.context.once,
+        };
+        let bytes_max = group_bytes_max(self.reader.context.budget.total_bytes());
+        match self.cadence.due(&self.state.group, bytes_max, &moment) {
+            Due::Now => self.hand_over(connection, true),
+            Due::IfWanted if self.reader.handover.is_wanted() => self.hand_over(connection, false),
+            Due::IfWanted | Due::No => Ok(()),
         }
-        if group.is_empty() {
-            let ends = !self.end_announced && self.reader.reached_end(self.state.position());
-            if !(self.state.moved || self.announce || ends) {
-                return Ok(());
-            }
-            let urgent = self.announce || ends || self.answer_by.is_some() || self.reader.context.once;
-            let due = urgent && (timed_out || !self.pace.gulping) || self.group_handed.elapsed() >= POSITION_INTERVAL;
-            return if due && self.reader.handover.is_wanted() { self.hand_over(connection, false) } else { Ok(()) };
-        }
-        // The socket is empty and no transaction is open: waiting would not make the group larger. Else it may grow for a moment.
-        let quiet = timed_out || !(self.pace.gulping || self.state.in_transaction());
-        let age = (GROUP_AGE + GROUP_AGE_PER_TABLE * self.state.tables_in_group()).min(GROUP_AGE_MAX);
-        let due = quiet || group.begun.is_some_and(|begun| begun.elapsed() >= age);
-        if due && self.reader.handover.is_wanted() { self.hand_over(connection, false) } else { Ok(()) }
     }
 
     /// Hands the group over; with `wait`, stays until there is room, in touch with the server.
@@ -328,8 +299,7 @@ impl<'a> Stream<'a> {
         let held = std::mem::take(&mut self.state.group);
         let mut group = ChangeGroup { batches, position, reached_end, reservation };
         debug!(rows = held.rows, bytes = held.bytes, "handing a group over");
-        (self.announce, self.end_announced) = (false, reached_end);
-        self.group_handed = Instant::now();
+        self.cadence.handed(reached_end);
         let mut patience = if wait { self.reader.status_interval.min(IDLE_WAIT) } else { Duration::ZERO };
         while let Err(back) = self.reader.handover.put(group, patience) {
             group = back;
@@ -342,25 +312,12 @@ impl<'a> Stream<'a> {
     fn wait_for_memory(&mut self, connection: &mut Connection) -> Result<(), PostgresError> {
         let budget = self.reader.context.budget.clone();
         loop {
-            let group = &mut self.state.group;
-            if group.is_empty() && group.reserved > 0 {
-                return Ok(());
+            match self.state.group.secure(&budget) {
+                Memory::Enough => return Ok(()),
+                _ if self.reader.is_over() => return Ok(()),
+                Memory::HandOver => return self.hand_over(connection, true),
+                Memory::Wait => std::thread::sleep(SHORT_WAIT),
             }
-            // Idle pipelines take no memory from busy ones: nothing is reserved before there are rows.
-            if group.is_empty() && budget.available_bytes() > RESERVE_BYTES.min(budget.total_bytes() / 4) {
-                return Ok(());
-            }
-            let needed = (group.bytes * MEMORY_PER_WIRE_BYTE).next_multiple_of(RESERVE_BYTES).min(budget.total_bytes() / 2);
-            if !group.is_empty() && reserve(group, &budget, needed) {
-                return Ok(());
-            }
-            if self.reader.is_over() {
-                return Ok(());
-            }
-            if !group.is_empty() {
-                return self.hand_over(connection, true);
-            }
-            std::thread::sleep(SHORT_WAIT);
             self.keep_in_touch(connection)?;
         }
     }
@@ -368,7 +325,7 @@ impl<'a> Stream<'a> {
     /// Sends the status when it is due, and asks for signs of life. Returns how long to wait for the server at most.
     fn keep_in_touch(&mut self, connection: &mut Connection) -> Result<Duration, PostgresError> {
         let now = Instant::now();
-        let confirmed = self.reader.handover.confirmed();
+        let confirmed = Lsn(self.reader.handover.confirmed());
         let since_status = now.saturating_duration_since(self.status_sent);
         let answer_due = self.answer_by.is_some_and(|by| now >= by || confirmed >= self.state.position().lsn);
         let news = confirmed > self.reported && since_status >= POSITION_INTERVAL;
@@ -389,8 +346,8 @@ impl<'a> Stream<'a> {
             self.answer_by = None;
         }
         self.report(now);
-        let busy = !self.state.group.is_empty() || self.answer_by.is_some() || self.announce;
-        Ok(match (busy, self.reader.context.once && !self.end_announced) {
+        let busy = !self.state.group.is_empty() || self.answer_by.is_some() || self.cadence.announces();
+        Ok(match (busy, self.reader.context.once && !self.cadence.end_is_announced()) {
             (true, _) => SHORT_WAIT,
             (_, true) => ONCE_INTERVAL / 2,
             _ => IDLE_WAIT.min(interval),
@@ -398,7 +355,7 @@ impl<'a> Stream<'a> {
     }
 
     fn send_status(&mut self, connection: &mut Connection, ask: bool) -> Result<(), PostgresError> {
-        let confirmed = self.reader.handover.confirmed();
+        let confirmed = Lsn(self.reader.handover.confirmed());
         let received = self.state.position().lsn.max(confirmed);
         connection.send(&status_message(received, confirmed, ask))?;
         self.reported = confirmed;
@@ -414,7 +371,7 @@ impl<'a> Stream<'a> {
         let status = self.reader.context.status.clone();
         let position = self.state.position().lsn;
         status.set("received_lsn", position.to_string());
-        status.set("confirmed_lsn", self.reader.handover.confirmed().to_string());
+        status.set("confirmed_lsn", Lsn(self.reader.handover.confirmed()).to_string());
         status.set_behind_bytes(self.server_end.0.saturating_sub(position.0));
         if let Some(bytes) = self.state.retained_bytes() {
             status.set_retained_bytes(bytes);
@@ -430,7 +387,7 @@ impl<'a> Stream<'a> {
         let last = self.state.position().lsn;
         self.reader.handover.end(None);
         let until = Instant::now() + LINGER;
-        while self.reader.handover.confirmed() < last && Instant::now() < until && !self.reader.handover.is_closed() {
+        while self.reader.handover.confirmed() < last.0 && Instant::now() < until && !self.reader.handover.is_closed() {
             std::thread::sleep(SHORT_WAIT);
         }
         // The log holds everything, whether or not the server hears of it now.
@@ -440,11 +397,6 @@ impl<'a> Stream<'a> {
         client.close();
         Ok(())
     }
-}
-
-/// How many bytes of rows on the wire a group holds at most under a budget.
-pub(crate) fn group_bytes_max(budget_bytes: usize) -> usize {
-    (budget_bytes / (8 * MEMORY_PER_WIRE_BYTE)).clamp(64 << 10, GROUP_BYTES_MAX)
 }
 
 /// A standby's status update as `CopyData`.
@@ -471,11 +423,5 @@ mod tests {
     fn a_status_counts_its_own_length() {
         let message = status_message(Lsn(1), Lsn(2), true);
         assert_eq!(Frames::new(&message).next().unwrap().map(|(tag, body)| (tag, body.len())), Some((b'd', 34)));
-    }
-
-    #[test]
-    fn groups_fit_the_budget() {
-        assert_eq!(group_bytes_max(1 << 20), 64 << 10);
-        assert_eq!(group_bytes_max(1 << 30), GROUP_BYTES_MAX);
     }
 }

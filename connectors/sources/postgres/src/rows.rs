@@ -1,8 +1,8 @@
 //! Row changes into Arrow builders.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use connector_api::{ChangeBatch, ChangeBatchBuilder, ColumnBuilder, ColumnType, Op, OrderKey, Reservation, SourceInfo};
+use connector_api::{ChangeBatch, ChangeBatchBuilder, ColumnBuilder, ColumnType, Op, OrderKey, SourceInfo};
 
 use crate::{
     decode::{ValueProblem, ValueType, append_binary, append_text},
@@ -207,38 +207,6 @@ fn append(kind: &ValueType, field: Field<'_>, column: &mut ColumnBuilder) -> Res
             column.append_null();
             Ok(())
         }
-    }
-}
-
-/// What is collected for the next group, beside the rows that still stand with their tables.
-#[derive(Debug, Default)]
-pub(crate) struct GroupBuilder {
-    /// Batches that are closed because their table changed its shape, or is done.
-    pub batches: Vec<ChangeBatch>,
-    /// Rows so far: the next row's ordinal.
-    pub rows: u32,
-    /// Bytes of the rows on the wire.
-    pub bytes: usize,
-    /// When the first row came.
-    pub begun: Option<Instant>,
-    /// Memory taken from the budget.
-    pub reservation: Option<Reservation>,
-    /// Bytes in `reservation`.
-    pub reserved: usize,
-}
-
-impl GroupBuilder {
-    /// Counts a row of that many bytes and returns its ordinal.
-    #[inline]
-    pub(crate) fn count(&mut self, bytes: usize) -> u32 {
-        let ordinal = self.rows;
-        self.rows += 1;
-        self.bytes += bytes;
-        ordinal
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 }
 

@@ -1,6 +1,8 @@
 use connector_api::{Finding, Severity, TableName};
 
-use crate::{catalog::CatalogTable, error::PostgresError, slot::quote_table, table_pattern::TablePattern};
+use source_tailing::TablePattern;
+
+use crate::{catalog::CatalogTable, error::PostgresError, slot::quote_table};
 
 /// The tables that the patterns of a file stand for, and what is wrong with them.
 pub(crate) struct Selection {
@@ -164,7 +166,8 @@ mod tests {
             CatalogTable { is_partition: true, ..table(5, "public", "part") },
         ];
         let select = |patterns: &[&str]| {
-            let patterns: Vec<TablePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            let patterns: Vec<TablePattern> =
+                patterns.iter().map(|text| TablePattern::parse(text, crate::config::NAMING).unwrap()).collect();
             Selection::new(&patterns, &catalog, "cdc", true)
         };
         let all = select(&["public.*"]);

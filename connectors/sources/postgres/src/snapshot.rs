@@ -14,14 +14,15 @@ use std::{
 };
 
 use connector_api::{ChangeGroup, Op, SnapshotProgress, TableName};
+use source_tailing::{GroupBuilder, Memory, group_bytes_max};
 use tracing::info;
 
 use crate::{
     error::PostgresError,
     lsn::Lsn,
     position::{Position, Progress},
-    reader::{MEMORY_PER_WIRE_BYTE, Reader, group_bytes_max},
-    rows::{GroupBuilder, Stamp, TableRows},
+    reader::Reader,
+    rows::{Stamp, TableRows},
     slot::create_slot,
     snapshot_plan::{Job, Range, explain, import, plan, ranges},
     wire::{Client, Frames, quote_identifier, server_error},
@@ -229,8 +230,8 @@ impl Attempt<'_> {
             if self.is_over() {
                 return Ok(false);
             }
-            self.reserve(&mut worker.group)?;
-            if worker.group.bytes >= limit {
+            // A worker that waited for memory with a part of it in its hands could wait for ever for others that do the same.
+            if worker.group.secure(&self.reader.context.budget) == Memory::HandOver || worker.group.bytes >= limit {
                 worker.group.batches.push(rows.finish()?);
                 self.hand_over(worker)?;
             }
@@ -258,23 +259,10 @@ impl Attempt<'_> {
             if usize::try_from(count) != Ok(rows.shape().plan.len()) {
                 return Err(PostgresError::protocol("a copied row with another number of columns than its table"));
             }
-            if group.is_empty() {
-                group.begun = Some(Instant::now());
-            }
             let stamp = self.stamp(group.count(body.len()));
             body = rows.copied(&stamp, rest)?;
         }
         if body.is_empty() { Ok(()) } else { Err(PostgresError::protocol("a copied row that is cut off")) }
-    }
-
-    /// Reserves memory for what was read.
-    fn reserve(&self, group: &mut GroupBuilder) -> Result<(), PostgresError> {
-        let budget = &self.reader.context.budget;
-        let needed = (group.bytes * MEMORY_PER_WIRE_BYTE).next_multiple_of(1 << 20).min(budget.total_bytes() / 4);
-        while !group.is_empty() && !crate::stream::reserve(group, budget, needed) && !self.is_over() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
     }
 
     fn hand_over_if_due(&self, worker: &mut WorkerGroup) -> Result<(), PostgresError> {

@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use connector_api::{ChangeGroup, ConnectorError, Finding, Source, SourceConnector, SourceContext, SourceFactory, SourcePosition};
+use source_tailing::Handover;
 use tracing::warn;
 
 use crate::{
     check,
     config::{PostgresSourceConfig, Settings},
     error::PostgresError,
-    handover::Handover,
     position::{self, Position, Progress},
     resume, slot,
     wire::{Client, quote_identifier},
@@ -48,7 +48,7 @@ impl SourceConnector for PostgresSource {
         let (reader, durable) = self.blocking(move |settings| resume::open(settings, context, stored)).await?;
         let handover = Arc::clone(&reader.handover);
         if let Some(lsn) = durable {
-            handover.confirm(lsn);
+            handover.confirm(lsn.0);
         }
         let thread = std::thread::Builder::new().name("postgres-reader".to_owned());
         thread.spawn(move || reader.run()).map_err(PostgresError::Thread)?;
@@ -154,7 +154,7 @@ impl Source for PostgresTail {
 
     fn confirm(&self, durable: &SourcePosition) {
         match position::lsn_of(durable) {
-            Some(lsn) => self.handover.confirm(lsn),
+            Some(lsn) => self.handover.confirm(lsn.0),
             None => warn!("a position that is not ours was confirmed; it is ignored"),
         }
     }

@@ -4,10 +4,10 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
-    time::Instant,
 };
 
 use connector_api::{ChangeBatch, Op, SourceInfo, SourcePosition};
+use source_tailing::GroupBuilder;
 use tracing::{info, warn};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     pgoutput::{self, Message},
     position::{OpenTransaction, Position, Progress},
     relation::{Keys, Relation, Shape},
-    rows::{GroupBuilder, Stamp, TableRows},
+    rows::{Stamp, TableRows},
     wire::Client,
 };
 
@@ -281,9 +281,6 @@ impl StreamState {
             entry.touched = true;
             self.touched.push(index);
         }
-        if self.group.is_empty() {
-            self.group.begun = Some(Instant::now());
-        }
         let stamp = Stamp {
             ordinal: self.group.count(bytes),
             commit_ts_us: tx.commit_ts_us,
@@ -397,20 +394,6 @@ fn snapshot_of(progress: Progress) -> Option<Lsn> {
         Progress::Copying(lsn) => Some(lsn),
         Progress::Pending | Progress::Restart | Progress::Left => None,
     }
-}
-
-/// Reserves memory for the group; see [`GroupBuilder::reservation`]. False if there is not enough now.
-pub(crate) fn reserve(group: &mut GroupBuilder, budget: &connector_api::ByteBudget, bytes: usize) -> bool {
-    if bytes <= group.reserved {
-        return true;
-    }
-    let Some(more) = budget.try_reserve(bytes - group.reserved) else { return false };
-    match &mut group.reservation {
-        Some(reservation) => reservation.merge(more),
-        None => group.reservation = Some(more),
-    }
-    group.reserved = bytes;
-    true
 }
 
 #[cfg(test)]

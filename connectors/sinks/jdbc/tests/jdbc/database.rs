@@ -13,13 +13,14 @@ use connector_api::{
 };
 use rusqlite::types::Value;
 use sink_jdbc::JdbcSink;
+use test_servers::PgServer;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::postgres_server::{PostgresServer, postgres_server};
+use crate::postgres_server::{client, postgres_server};
 
 /// An empty target database.
 pub enum Database {
-    Postgres { server: &'static PostgresServer, name: String, client: Client },
+    Postgres { server: &'static PgServer, name: String, client: Client },
     Sqlite { folder: tempfile::TempDir },
 }
 
@@ -29,8 +30,8 @@ impl Database {
     pub async fn postgres() -> Self {
         let server = postgres_server();
         let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        server.client("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let client = server.client(&name).await;
+        client("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let client = client(&name).await;
         Self::Postgres { server, name, client }
     }
 
@@ -56,7 +57,7 @@ impl Database {
 
     pub fn url(&self) -> String {
         match self {
-            Self::Postgres { server, name, .. } => format!("jdbc:postgresql://127.0.0.1:{}/{name}?user=postgres", server.port),
+            Self::Postgres { server, name, .. } => format!("jdbc:postgresql://127.0.0.1:{}/{name}?user=postgres", server.port()),
             Self::Sqlite { .. } => format!("jdbc:sqlite:{}", self.path().display()),
         }
     }

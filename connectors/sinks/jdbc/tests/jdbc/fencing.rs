@@ -217,18 +217,18 @@ async fn two_topics_cannot_share_a_table() {
 #[tokio::test]
 async fn what_cannot_be_reached_says_whether_to_try_again() {
     let Database::Postgres { server, .. } = Database::postgres().await else { return };
-    let socket = server.folder().display();
+    let socket = server.socket_dir().display();
     for (url, recovery, says) in [
         ("postgres://127.0.0.1:1/x".to_owned(), Recovery::Retry, "127.0.0.1:1/x"),
-        (format!("postgres://postgres@127.0.0.1:{}/nowhere", server.port), Recovery::Stop, "nowhere"),
-        (format!("postgres://nobody@127.0.0.1:{}/postgres", server.port), Recovery::Stop, "nobody"),
+        (format!("postgres://postgres@127.0.0.1:{}/nowhere", server.port()), Recovery::Stop, "nowhere"),
+        (format!("postgres://nobody@127.0.0.1:{}/postgres", server.port()), Recovery::Stop, "nobody"),
         ("sqlite:/no/such/folder/x.db".to_owned(), Recovery::Stop, "/no/such/folder/x.db"),
     ] {
         let error = connector(&format!("{{ url: '{url}' }}")).connect(context()).await.err().unwrap();
         assert_eq!(error.recovery(), recovery, "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let by_socket = connector(&format!("{{ url: 'postgres:///postgres?host={socket}&port={}&user=postgres' }}", server.port));
+    let by_socket = connector(&format!("{{ url: 'postgres:///postgres?host={socket}&port={}&user=postgres' }}", server.port()));
     by_socket.connect(context()).await.unwrap();
     let error = try_connector("{ url: 'mssql://x' }").err().unwrap();
     assert!(error.starts_with("p.yaml:1:8: ") && error.contains("`mssql` is no database"), "{error}");
@@ -241,7 +241,7 @@ async fn check_names_the_grant() {
     let role = format!("{name}_loader");
     database.run(&format!("CREATE ROLE {role} LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; CREATE SCHEMA closed")).await;
     let findings = async |settings: &str| {
-        let url = format!("postgres://{role}@127.0.0.1:{}/{name}", server.port);
+        let url = format!("postgres://{role}@127.0.0.1:{}/{name}", server.port());
         let found = connector(&format!("{{ url: '{url}', {settings} }}")).check(context()).await.unwrap();
         found.into_iter().map(|finding| (finding.severity, finding.remedy.unwrap_or_default())).collect::<Vec<_>>()
     };

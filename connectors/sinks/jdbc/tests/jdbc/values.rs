@@ -31,6 +31,10 @@ fn decimal(precision: u8, scale: u8) -> T {
     T::Decimal { precision, scale }
 }
 
+fn wide(unscaled: &str) -> V {
+    V::Decimal256(unscaled.into())
+}
+
 fn numbers() -> Vec<Case> {
     let max38 = 10i128.pow(38) - 1;
     let nines = "9".repeat(400);
@@ -64,6 +68,17 @@ fn numbers() -> Vec<Case> {
         same(decimal(38, 38), "numeric(38,38)", V::Decimal(1), &format!("0.{}1", "0".repeat(37))),
         same(decimal(38, 0), "numeric(38,0)", V::Decimal(max38), &max38.to_string()),
         same(decimal(5, 2), "numeric(5,2)", V::Decimal(0), "0.00"),
+        same(decimal(39, 0), "numeric(39,0)", wide(&nines[..39]), &nines[..39]),
+        same(
+            decimal(65, 30),
+            "numeric(65,30)",
+            wide(&format!("-{}", &nines[..65])),
+            &format!("-{}.{}", &nines[..35], &nines[..30]),
+        ),
+        same(decimal(65, 30), "numeric(65,30)", wide("-1"), &format!("-0.{}1", "0".repeat(29))),
+        same(decimal(65, 30), "numeric(65,30)", wide("0"), &format!("0.{}", "0".repeat(30))),
+        same(decimal(76, 0), "numeric(76,0)", wide(&nines[..76]), &nines[..76]),
+        same(decimal(76, 76), "numeric(76,76)", wide(&nines[..76]), &format!("0.{}", &nines[..76])),
         same(T::Text, "numeric", text("10.1111"), "10.1111"),
         same(T::Text, "numeric", text("0.000"), "0.000"),
         same(T::Text, "numeric", text("-0.00012000"), "-0.00012000"),
@@ -115,6 +130,17 @@ fn times() -> Vec<Case> {
             None => format!("{shown}{zone}"),
         };
         cases.push(case(T::TimestampTz, "timestamp with time zone", V::Int(micros), &zoned("+00"), &zoned("+00:00")));
+    }
+    for (micros, shown) in [
+        (3_020_399_999_999, "838:59:59.999999"),
+        (-3_020_399_999_999, "-838:59:59.999999"),
+        (1_864_264_780_000, "517:51:04.78"),
+        (-1, "-00:00:00.000001"),
+        (0, "00:00:00"),
+        (86_400_000_000, "24:00:00"),
+    ] {
+        // The source type is MySQL's, so the type of the column is not compared.
+        cases.push(case(T::Duration, "time(6)", V::Int(micros), shown, &micros.to_string()));
     }
     for (interval, postgres, sqlite) in [
         (V::Interval(14, 3, 14_706_780_000), "1 year 2 mons 3 days 04:05:06.78", "P1Y2M3DT4H5M6.78S"),
@@ -214,6 +240,8 @@ fn lists() -> Vec<Case> {
             r#"["ffffffff-ffff-ffff-ffff-ffffffffffff"]"#,
         ),
         case(list(T::Json), "jsonb[]", V::List(vec![text("{\"a\": 1}")]), r#"{"{\"a\": 1}"}"#, r#"["{\"a\": 1}"]"#),
+        case(list(decimal(65, 2)), "numeric(65,2)[]", V::List(vec![wide("-120"), V::Null]), "{-1.20,NULL}", r#"["-1.20",null]"#),
+        case(list(T::Duration), "interval[]", V::List(vec![V::Int(-1), V::Null]), "{-00:00:00.000001,NULL}", "[-1,null]"),
         case(list(T::Interval), "interval[]", V::List(vec![V::Interval(1, 0, 0)]), r#"{"1 mon"}"#, r#"["P1M"]"#),
     ]
 }

@@ -10,5 +10,5 @@ pub(crate) use self::{
     client::{Client, Row, quote_identifier, quote_literal, server_error},
     connection::Connection,
     frames::Frames,
-    tls::TlsSettings,
+    tls::tls_settings,
 };

@@ -16,6 +16,8 @@ const DAY_US: i64 = 86_400_000_000;
 /// The first moment of the first day, and the last one of the last.
 const DATETIME_MIN: i64 = DATE_MIN as i64 * DAY_US;
 const DATETIME_MAX: i64 = (DATE_MAX as i64 + 1) * DAY_US - 1;
+/// The longest TIME, 838:59:59.999999. MySQL refuses the fraction, MariaDB takes it.
+const SPAN_MAX: u64 = 3_020_399_999_999;
 
 /// What a row of values is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +171,9 @@ fn write_as_text(out: &mut String, cell: Cell<'_>) -> Result<(), Refused> {
         Cell::Float64(value) if !value.is_finite() => out.push_str(json::special_float(value)),
         Cell::Decimal { unscaled, scale } => iso::write_decimal(out, unscaled, scale),
         Cell::Date(days) => iso::write_date(out, days),
+        Cell::Decimal256 { unscaled, scale } => iso::write_decimal256(out, unscaled, scale),
         Cell::Time(micros) => iso::write_time(out, micros),
+        Cell::Duration(micros) => iso::write_span(out, micros),
         Cell::Timestamp(micros) | Cell::TimestampTz(micros) => iso::write_timestamp(out, micros, ""),
         Cell::Interval { months, days, micros } => iso::write_interval(out, months, days, micros),
         Cell::Uuid(bytes) => json::write_uuid(out, bytes),
@@ -237,6 +241,11 @@ impl RowEncoder for TextRows<'_> {
                 iso::write_decimal(&mut self.scratch, unscaled, scale);
                 self.out.extend(self.scratch.as_bytes());
             }
+            (MyType::Decimal(..), Cell::Decimal256 { unscaled, scale }) => {
+                self.scratch.clear();
+                iso::write_decimal256(&mut self.scratch, unscaled, scale);
+                self.out.extend(self.scratch.as_bytes());
+            }
             (MyType::LongText, cell) => self.as_text(cell, None)?,
             (MyType::VarChar(length), cell) => self.as_text(cell, Some(*length))?,
             (MyType::LongBlob, Cell::Bytes(value)) => self.blob(value),
@@ -262,6 +271,14 @@ impl RowEncoder for TextRows<'_> {
                 }
                 self.scratch.clear();
                 iso::write_time(&mut self.scratch, micros);
+                self.plain_text();
+            }
+            (MyType::Time(_), Cell::Duration(micros)) => {
+                if micros.unsigned_abs() > SPAN_MAX {
+                    return Err("MySQL's TIME ends with 838:59:59: make the column `longtext`, and it takes any span as text");
+                }
+                self.scratch.clear();
+                iso::write_span(&mut self.scratch, micros);
                 self.plain_text();
             }
             (MyType::DateTime(_), Cell::Timestamp(micros) | Cell::TimestampTz(micros)) => {
@@ -337,6 +354,7 @@ mod tests {
         refused(MyType::Date, Cell::Date(i32::MAX));
         refused(MyType::Date, Cell::Date(DATE_MIN - 1));
         refused(MyType::DateTime(6), Cell::Timestamp(DATETIME_MAX + 1));
+        refused(MyType::Time(6), Cell::Duration(-3_020_400_000_000));
         refused(MyType::VarChar(3), Cell::Text("abcd"));
         refused(MyType::VarBinary(1), Cell::Bytes(&[1, 2]));
         refused(MyType::Int, Cell::Int64(1));

@@ -98,7 +98,7 @@ impl MyType {
             ColumnType::Decimal { precision, scale } => Self::decimal(u16::from(*precision), u16::from(*scale)),
             ColumnType::Bytes => Self::LongBlob,
             ColumnType::Date => Self::Date,
-            ColumnType::Time => Self::Time(6),
+            ColumnType::Time | ColumnType::Duration => Self::Time(6),
             ColumnType::Timestamp | ColumnType::TimestampTz => Self::DateTime(6),
             ColumnType::Uuid => Self::Uuid,
             // MySQL's JSON puts numbers through a double and forgets keys that come twice: as text it is what it was.

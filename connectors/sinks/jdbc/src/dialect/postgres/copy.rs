@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{shape::ShapeColumn, types::PgType};
 use crate::{
     cell::Cell,
+    decimal_digits::DecimalDigits,
     dialect::staging::{Refused, RowEncoder},
 };
 
@@ -111,6 +112,10 @@ fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), R
         (PgType::Float4, Cell::Float32(value)) => out.extend(value.to_be_bytes()),
         (PgType::Float8, Cell::Float64(value)) => out.extend(value.to_be_bytes()),
         (PgType::Numeric(_), Cell::Decimal { unscaled, scale }) => write_decimal(out, unscaled, scale),
+        (PgType::Numeric(_), Cell::Decimal256 { unscaled, scale }) => {
+            let digits = DecimalDigits::new(unscaled, scale);
+            write_numeric_digits(out, unscaled.is_negative(), digits.whole(), digits.fraction());
+        }
         (PgType::Numeric(_), Cell::Text(text)) => write_numeric_text(out, text)?,
         (PgType::Text | PgType::Json, Cell::Text(text)) => write_text(out, text)?,
         (PgType::Jsonb, Cell::Text(text)) => {
@@ -133,6 +138,11 @@ fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), R
             out.extend(micros.to_be_bytes());
             out.extend(days.to_be_bytes());
             out.extend(months.to_be_bytes());
+        }
+        (PgType::Interval, Cell::Duration(micros)) => {
+            out.extend(micros.to_be_bytes());
+            // No days and no months: the server shows as many hours as there are.
+            out.extend([0; 8]);
         }
         (PgType::Uuid, Cell::Uuid(value)) => out.extend(value),
         (PgType::Array(item), Cell::List { items, start, end }) => {
@@ -187,20 +197,38 @@ const INFINITY: u16 = 0xD000;
 const NEGATIVE_INFINITY: u16 = 0xF000;
 
 /// A numeric is its digits to the base 10,000, the first one's power (weight), a sign, and the decimal digits to show after the point.
-fn write_numeric(out: &mut Vec<u8>, digits: &[i16], weight: i16, sign: u16, scale: u16) {
-    let leading = digits.iter().take_while(|digit| **digit == 0).count();
-    let digits = digits.get(leading..).unwrap_or_default();
-    let trailing = digits.iter().rev().take_while(|digit| **digit == 0).count();
-    let digits = digits.get(..digits.len() - trailing).unwrap_or_default();
-    let weight = if digits.is_empty() { 0 } else { weight - leading as i16 };
-    let sign = if digits.is_empty() && sign == NEGATIVE { POSITIVE } else { sign };
-    out.extend((digits.len() as i16).to_be_bytes());
-    out.extend(weight.to_be_bytes());
-    out.extend(sign.to_be_bytes());
-    out.extend(scale.to_be_bytes());
+fn write_numeric(out: &mut Vec<u8>, digits: impl Iterator<Item = i16>, mut weight: i16, sign: u16, scale: u16) {
+    let head = out.len();
+    out.extend([0; 8]);
     for digit in digits {
-        out.extend(digit.to_be_bytes());
+        // No zeroes in front, nor, below, at the end.
+        if digit == 0 && out.len() == head + 8 {
+            weight -= 1;
+        } else {
+            out.extend(digit.to_be_bytes());
+        }
     }
+    while out.len() > head + 8 && out.ends_with(&[0, 0]) {
+        out.truncate(out.len() - 2);
+    }
+    let count = ((out.len() - head - 8) / 2) as u16;
+    let (weight, sign) = if count > 0 { (weight, sign) } else { (0, if sign == NEGATIVE { POSITIVE } else { sign }) };
+    if let Some(place) = out.get_mut(head..head + 8) {
+        for (place, word) in place.chunks_exact_mut(2).zip([count, weight as u16, sign, scale]) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+}
+
+/// The same from decimal digits in ASCII before and after the point, without zeroes in front.
+fn write_numeric_digits(out: &mut Vec<u8>, negative: bool, whole: &[u8], fraction: &[u8]) {
+    let value = |group: &[u8]| group.iter().fold(0i16, |value, digit| value * 10 + i16::from(digit - b'0'));
+    let (short, groups) = whole.split_at(whole.len() % 4);
+    let weight = whole.len().div_ceil(4) as i32 - 1;
+    let short = (!short.is_empty()).then(|| value(short));
+    let fraction_groups = fraction.chunks(4).map(|group| value(group) * 10i16.pow(4 - group.len() as u32));
+    let digits = short.into_iter().chain(groups.chunks(4).map(value)).chain(fraction_groups);
+    write_numeric(out, digits, weight as i16, if negative { NEGATIVE } else { POSITIVE }, fraction.len() as u16);
 }
 
 fn write_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
@@ -232,7 +260,7 @@ fn write_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
         whole /= 10_000;
         weight += 1;
     }
-    write_numeric(out, digits.get(first..).unwrap_or_default(), weight, sign, scale as u16);
+    write_numeric(out, digits.into_iter().skip(first), weight, sign, scale as u16);
 }
 
 fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
@@ -244,10 +272,10 @@ fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
         _ => None,
     };
     if let Some(sign) = special {
-        write_numeric(out, &[], 0, sign, 0);
+        write_numeric(out, std::iter::empty(), 0, sign, 0);
         return Ok(());
     }
-    let (sign, plain) = text.strip_prefix('-').map_or((POSITIVE, text), |plain| (NEGATIVE, plain));
+    let (negative, plain) = text.strip_prefix('-').map_or((false, text), |plain| (true, plain));
     let (whole, fraction) = plain.split_once('.').unwrap_or((plain, ""));
     let digit_only = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !digit_only(whole) || !digit_only(fraction) {
@@ -257,21 +285,14 @@ fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
     if whole.len() > 131_072 || fraction.len() > 16_383 {
         return Err("it has more digits than PostgreSQL's numeric can hold");
     }
-    let value = |group: &[u8]| group.iter().fold(0i16, |value, digit| value * 10 + i16::from(digit - b'0'));
-    let mut digits = Vec::with_capacity(whole.len() / 4 + fraction.len() / 4 + 2);
-    let (short, groups) = whole.as_bytes().split_at(whole.len() % 4);
-    if !short.is_empty() {
-        digits.push(value(short));
-    }
-    digits.extend(groups.chunks(4).map(value));
-    let weight = digits.len() as i32 - 1;
-    digits.extend(fraction.as_bytes().chunks(4).map(|group| value(group) * 10i16.pow(4 - group.len() as u32)));
-    write_numeric(out, &digits, weight as i16, sign, fraction.len() as u16);
+    write_numeric_digits(out, negative, whole.as_bytes(), fraction.as_bytes());
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_buffer::i256;
+
     use super::*;
 
     fn numeric(write: impl FnOnce(&mut Vec<u8>)) -> (Vec<i16>, i16, u16, u16) {
@@ -295,6 +316,15 @@ mod tests {
         ] {
             assert_eq!(numeric(|out| write_decimal(out, unscaled, scale)), expected, "{text}");
             assert_eq!(numeric(|out| write_numeric_text(out, text).unwrap()), expected, "{text}");
+        }
+        let wide = |text: &str, scale| {
+            let unscaled = i256::from_string(&text.replace('.', "")).unwrap();
+            numeric(|out| write_bytes(out, &PgType::Numeric(None), Cell::Decimal256 { unscaled: &unscaled, scale }).unwrap())
+        };
+        for text in ["0.00", "-0.00001", "9999.9", "12345678", "-100000000.01", &"9".repeat(76), &format!("0.{}1", "0".repeat(75))]
+        {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            assert_eq!(wide(text, scale as u8), numeric(|out| write_numeric_text(out, text).unwrap()), "{text}");
         }
         let nines = 10i128.pow(38) - 1;
         assert_eq!(

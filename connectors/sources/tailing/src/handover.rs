@@ -9,9 +9,7 @@ use std::{
 use connector_api::{ChangeGroup, ConnectorError};
 use tokio::sync::Notify;
 
-use crate::lsn::Lsn;
-
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slot {
     item: Option<ChangeGroup>,
     /// Why no group will follow; told after the last group was taken.
@@ -25,8 +23,8 @@ struct Slot {
 }
 
 /// Room for one group between the reading threads and the runtime, and the position that the runtime confirmed.
-#[derive(Default)]
-pub(crate) struct Handover {
+#[derive(Debug, Default)]
+pub struct Handover {
     slot: Mutex<Slot>,
     filled: Notify,
     emptied: Condvar,
@@ -39,18 +37,19 @@ impl Handover {
     }
 
     /// Whether the consumer waits for a group now.
-    pub(crate) fn is_wanted(&self) -> bool {
+    pub fn is_wanted(&self) -> bool {
         let slot = self.lock();
         slot.wanted && slot.item.is_none()
     }
 
     /// Whether the consumer is gone.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Waits at most `timeout` until there is room, and hands the group over; else gives it back.
-    pub(crate) fn put(&self, group: ChangeGroup, timeout: Duration) -> Result<(), ChangeGroup> {
+    /// Waits at most `timeout` until there is room, and hands the group over; else gives it back. Once nobody takes groups any more,
+    /// they are dropped.
+    pub fn put(&self, group: ChangeGroup, timeout: Duration) -> Result<(), ChangeGroup> {
         let full = |slot: &mut Slot| slot.item.is_some() && !slot.closed;
         let waited = self.emptied.wait_timeout_while(self.lock(), timeout, full);
         let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +66,7 @@ impl Handover {
     }
 
     /// Says that no group will follow, perhaps because of an error. Waits for nothing.
-    pub(crate) fn end(&self, error: Option<ConnectorError>) {
+    pub fn end(&self, error: Option<ConnectorError>) {
         let mut slot = self.lock();
         slot.ended = true;
         slot.error = error;
@@ -76,7 +75,7 @@ impl Handover {
     }
 
     /// Waits for a group; `None` when none will follow. Cancel-safe.
-    pub(crate) async fn take(&self) -> Result<Option<ChangeGroup>, ConnectorError> {
+    pub async fn take(&self) -> Result<Option<ChangeGroup>, ConnectorError> {
         loop {
             {
                 let mut slot = self.lock();
@@ -100,19 +99,19 @@ impl Handover {
     }
 
     /// Says that nobody will take a group any more.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.lock().closed = true;
         self.emptied.notify_all();
     }
 
-    /// Notes that the log holds everything up to `lsn`.
-    pub(crate) fn confirm(&self, lsn: Lsn) {
-        self.confirmed.fetch_max(lsn.0, Ordering::Release);
+    /// Notes that the log holds everything up to `mark`, a number of the source's own that grows with its position.
+    pub fn confirm(&self, mark: u64) {
+        self.confirmed.fetch_max(mark, Ordering::Release);
     }
 
     /// What was confirmed last; 0 if nothing was.
-    pub(crate) fn confirmed(&self) -> Lsn {
-        Lsn(self.confirmed.load(Ordering::Acquire))
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Acquire)
     }
 }
 

@@ -1,30 +1,46 @@
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use crate::{error::PostgresError, wire::Connection};
+use crate::Socket;
 
 /// When to let bytes pile up before the next read, so that one call takes many messages.
 ///
 /// A server under load sends each row by itself. Woken for each, we would spend more on waking up than on the rows. On a unix socket the
 /// kernel holds few messages, and a sender that finds no room stalls, so the pause there is shorter.
-pub(crate) struct Pace {
+#[derive(Debug)]
+pub struct Pace {
     pause: Duration,
-    pub gulping: bool,
+    gulping: bool,
     quick_reads: u32,
-    pub last_read: Instant,
+    last_read: Instant,
 }
 
 impl Pace {
-    pub(crate) fn new(unix: bool) -> Self {
+    /// For a socket of that kind.
+    pub fn new(unix: bool) -> Self {
         let pause = Duration::from_micros(if unix { 250 } else { 500 });
         Self { pause, gulping: false, quick_reads: 0, last_read: Instant::now() }
     }
 
-    pub(crate) fn read(&mut self, connection: &mut Connection) -> Result<Option<usize>, PostgresError> {
+    /// Whether the server sends without a pause, so that more is about to come.
+    pub fn is_gulping(&self) -> bool {
+        self.gulping
+    }
+
+    /// When [`read`](Self::read) last returned.
+    pub fn last_read(&self) -> Instant {
+        self.last_read
+    }
+
+    /// Reads once, as [`Socket::fill`] does, perhaps after a pause.
+    pub fn read(&mut self, socket: &mut Socket, frame_bytes: usize) -> io::Result<Option<usize>> {
         if self.gulping {
             std::thread::sleep(self.pause);
         }
         let begun = Instant::now();
-        let read = connection.fill()?;
+        let read = socket.fill(frame_bytes)?;
         let now = Instant::now();
         let waited = now - begun;
         if self.gulping {

@@ -1,10 +1,21 @@
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use connector_api::TableName;
 
+/// How a database writes names of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Naming<'a> {
+    /// What stands round unusual names.
+    pub quote: char,
+    /// The schema of a name without one; `None` if there is none.
+    pub default_schema: Option<&'a str>,
+    /// What to write, for messages: `schema.table`.
+    pub form: &'static str,
+}
+
 /// A line under `tables:`: a table's name, or a pattern in which an unquoted `*` stands for any text without a dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TablePattern {
+pub struct TablePattern {
     text: String,
     schema: Vec<Piece>,
     name: Vec<Piece>,
@@ -19,12 +30,12 @@ enum Piece {
 
 impl TablePattern {
     /// Whether the pattern stands for this table.
-    pub(crate) fn matches(&self, table: &TableName) -> bool {
+    pub fn matches(&self, table: &TableName) -> bool {
         matches(&self.schema, &table.schema) && matches(&self.name, &table.name)
     }
 
     /// The one table it can stand for; `None` if it has a `*`.
-    pub(crate) fn exact(&self) -> Option<TableName> {
+    pub fn exact(&self) -> Option<TableName> {
         let text = |pieces: &[Piece]| match pieces {
             [Piece::Text(text)] => Some(text.clone()),
             _ => None,
@@ -53,23 +64,23 @@ fn matches(pieces: &[Piece], text: &str) -> bool {
     }
 }
 
-impl FromStr for TablePattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |problem: &str| format!("`{text}` {problem}; write `schema.table`, with double quotes round unusual names");
+impl TablePattern {
+    /// Reads a pattern. An error is a sentence that says what is wrong and what would be right.
+    pub fn parse(text: &str, naming: Naming<'_>) -> Result<Self, String> {
+        let Naming { quote, default_schema, form } = naming;
+        let wrong = |problem: &str| format!("`{text}` {problem}; write `{form}`, with {quote} round unusual names");
         let mut parts = vec![Vec::new()];
         let mut rest = text.trim().chars().peekable();
         while let Some(c) = rest.next() {
             let last = parts.last_mut().ok_or_else(|| wrong("is empty"))?;
             match c {
-                '"' => loop {
+                c if c == quote => loop {
                     match (rest.next(), rest.peek()) {
-                        (Some('"'), Some('"')) => {
+                        (Some(c), Some(next)) if c == quote && *next == quote => {
                             rest.next();
-                            push(last, '"');
+                            push(last, quote);
                         }
-                        (Some('"'), _) => break,
+                        (Some(c), _) if c == quote => break,
                         (Some(c), _) => push(last, c),
                         (None, _) => return Err(wrong("has a quote that does not end")),
                     }
@@ -83,7 +94,10 @@ impl FromStr for TablePattern {
         }
         let mut parts = parts.into_iter();
         let (schema, name) = match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), None, _) => (vec![Piece::Text("public".to_owned())], name),
+            (Some(name), None, _) => match default_schema {
+                Some(schema) => (vec![Piece::Text(schema.to_owned())], name),
+                None => return Err(wrong("names no schema")),
+            },
             (Some(schema), Some(name), None) => (schema, name),
             _ => return Err(wrong("has too many dots")),
         };
@@ -108,11 +122,15 @@ fn push(pieces: &mut Vec<Piece>, c: char) {
 mod tests {
     use super::*;
 
+    const NAMING: Naming<'_> = Naming { quote: '"', default_schema: Some("public"), form: "schema.table" };
+
+    fn parse(text: &str) -> Result<TablePattern, String> {
+        TablePattern::parse(text, NAMING)
+    }
+
     #[test]
     fn patterns_stand_for_tables() {
-        let check = |pattern: &str, schema: &str, name: &str| {
-            pattern.parse::<TablePattern>().unwrap().matches(&TableName::new(schema, name))
-        };
+        let check = |pattern: &str, schema: &str, name: &str| parse(pattern).unwrap().matches(&TableName::new(schema, name));
         for (pattern, schema, name, expected) in [
             ("orders", "public", "orders", true),
             ("orders", "sales", "orders", false),
@@ -127,14 +145,23 @@ mod tests {
         ] {
             assert_eq!(check(pattern, schema, name), expected, "{pattern} {schema}.{name}");
         }
-        assert_eq!("a.b".parse::<TablePattern>().unwrap().exact(), Some(TableName::new("a", "b")));
-        assert_eq!("a.b*".parse::<TablePattern>().unwrap().exact(), None);
+        assert_eq!(parse("a.b").unwrap().exact(), Some(TableName::new("a", "b")));
+        assert_eq!(parse("a.b*").unwrap().exact(), None);
+    }
+
+    #[test]
+    fn each_database_has_its_own_quotes() {
+        let naming = Naming { quote: '`', default_schema: None, form: "database.table" };
+        let pattern = TablePattern::parse("shop.`a\"``.*`", naming).unwrap();
+        assert_eq!(pattern.exact(), Some(TableName::new("shop", "a\"`.*")));
+        let error = TablePattern::parse("orders", naming).unwrap_err();
+        assert!(error.contains("names no schema; write `database.table`"), "{error}");
     }
 
     #[test]
     fn wrong_patterns_are_errors() {
         for wrong in ["", ".", "a.", ".a", "a.b.c", "a b", "\"a", "a;b", "*a*a*a*a*a*a*a*a*a*"] {
-            assert!(wrong.parse::<TablePattern>().is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Tails the binary log of a MySQL or MariaDB server.
+mod decode;
+mod event;
