@@ -8,7 +8,7 @@ const WAIT_SECS: u32 = 60;
 /// Takes the lock of the table's database. It ends with the connection if it is not released.
 pub(crate) async fn take(connection: &mut Connection, table: &TargetTable) -> Result<String, JdbcError> {
     // A lock's name has at most 64 characters, and is the server's, not the database's.
-    let lock = format!("concat('mainstem ', sha1({}))", literal(table.schema.as_deref().unwrap_or_default()));
+    let lock = format!("concat('mainstem ', left(sha2({}, 256), 40))", literal(table.schema.as_deref().unwrap_or_default()));
     let doing = format!("take the lock for making table {}", table.sql);
     let row = connection.row(&doing, &format!("SELECT get_lock({lock}, {WAIT_SECS})")).await?;
     if connection.value::<Option<i64>>(&doing, &row, 0)? == Some(1) {

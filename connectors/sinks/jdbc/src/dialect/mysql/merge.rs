@@ -103,7 +103,11 @@ impl MergeSql {
             full_columns: format!("(k, n, m, {old_key}{numbers})"),
             upsert_plain: upsert(""),
             upsert: upsert(" WHERE s.k IN (0, 1)"),
-            delete: format!("DELETE t FROM {stage} s STRAIGHT_JOIN {target} t ON {now} WHERE s.k IN (1, 3, 4)"),
+            // An alias to delete from is looked for in the session's database, and it has none.
+            delete: format!(
+                "DELETE {target} FROM {stage} s STRAIGHT_JOIN {target} ON {} WHERE s.k IN (1, 3, 4)",
+                same_key(shape, target, false)
+            ),
             missing_patch: format!(
                 "SELECT s.n FROM {stage} s LEFT JOIN {target} t ON {now} WHERE s.k = 2 AND t.{first_key} IS NULL LIMIT 1"
             ),
