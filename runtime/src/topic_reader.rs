@@ -120,7 +120,7 @@ impl TopicReader {
         };
         let (first_order, first_barrier) = (first.first_order(), first.barrier());
         if let Some(kind) = first_barrier {
-            return Ok(Step::Inputs(vec![self.take_barrier(kind, first_order)]));
+            return Ok(Step::Inputs(vec![self.take_barrier(kind, first_order)?]));
         }
         let schema = Arc::clone(&first.batch.schema);
         if self.schema.as_ref().is_none_or(|current| *current != schema) {
@@ -142,7 +142,7 @@ impl TopicReader {
     }
 
     /// The barrier of that order from every partition that holds it.
-    fn take_barrier(&mut self, kind: BarrierKind, order: OrderKey) -> SinkInput {
+    fn take_barrier(&mut self, kind: BarrierKind, order: OrderKey) -> Result<SinkInput, Failure> {
         let mut next = BTreeMap::new();
         let mut batch = None;
         for cursor in &mut self.cursors {
@@ -154,10 +154,12 @@ impl TopicReader {
                 batch = Some(piece.batch);
             }
         }
-        // The caller saw it at the head of some queue.
-        let batch = batch.unwrap_or_else(|| unreachable!("a barrier that was seen in no partition"));
+        let Some(batch) = batch else {
+            let OrderKey { sequence, ordinal } = order;
+            return Err(Failure::stop(format!("the barrier of order ({sequence}, {ordinal}) is at the head of no partition")));
+        };
         let commit_ts_us = batch.commit_ts_us.first().copied().unwrap_or_default();
-        SinkInput::Barrier(Barrier { kind, order, commit_ts_us, next, batch })
+        Ok(SinkInput::Barrier(Barrier { kind, order, commit_ts_us, next, batch }))
     }
 }
 

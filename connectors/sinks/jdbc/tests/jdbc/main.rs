@@ -1,6 +1,7 @@
 //! The sink through its public face, on real databases: SQLite files, and PostgreSQL, MySQL and MariaDB servers that the tests start for themselves.
 mod append;
 mod changes;
+mod conformance;
 mod database;
 mod evolution;
 mod fencing;

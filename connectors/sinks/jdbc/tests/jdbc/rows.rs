@@ -43,6 +43,11 @@ pub fn simple(table: &str) -> Arc<TableSchema> {
     schema_of(table, &[("id", ColumnType::Int32, "integer"), ("a", ColumnType::Text, "text"), ("b", ColumnType::Text, "text")], 1)
 }
 
+/// The same table with whole old rows in its changes: PostgreSQL's `REPLICA IDENTITY FULL`.
+pub fn with_old_rows(schema: &TableSchema) -> Arc<TableSchema> {
+    Arc::new(TableSchema::new(schema.table().clone(), schema.columns().to_vec(), schema.key().to_vec(), Identity::Full))
+}
+
 /// One change: the old row (of which only the key counts) and the new one.
 #[derive(Debug, Clone)]
 pub struct Change {
