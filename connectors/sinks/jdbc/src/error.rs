@@ -92,19 +92,26 @@ fn mysql_recovery(number: u16) -> Recovery {
     }
 }
 
-/// Whether a certificate was not trusted: it will not be trusted next time.
-pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+/// What was wrong with a server's certificate, if that is what an error comes from.
+pub(crate) fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::CertificateError> {
+    let inner = |error: &'a (dyn std::error::Error + 'static)| match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(error)) => Some(error),
+        _ => None,
+    };
     let mut next = Some(error);
     while let Some(error) = next {
         let inside = error.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
-        let is_refusal =
-            |error: &(dyn std::error::Error + 'static)| matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
-        if is_refusal(error) || inside.is_some_and(|inside| is_refusal(inside)) {
-            return true;
+        if let Some(found) = inner(error).or_else(|| inner(inside?)) {
+            return Some(found);
         }
         next = error.source();
     }
-    false
+    None
+}
+
+/// Whether a certificate was not trusted: it will not be trusted next time.
+pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    certificate_error(error).is_some()
 }
 
 /// What can go wrong in this sink.
@@ -236,6 +243,12 @@ pub enum JdbcError {
     /// A value that the target's type does not have.
     #[error("{table}, column `{column}`: the value at offset {offset} of partition {partition} cannot be stored: {reason}")]
     Unrepresentable { table: String, column: String, partition: PartitionId, offset: Offset, reason: &'static str },
+    /// A row that the server takes by no way that is open.
+    #[error(
+        "{table}: a statement with one row has {bytes} bytes, and the server takes {limit}: `SET GLOBAL max_allowed_packet = {needed}`, or `SET GLOBAL \
+         local_infile = ON`"
+    )]
+    RowTooLarge { table: String, bytes: usize, limit: usize, needed: usize },
     /// A change that lacks columns of a row that is not there.
     #[error(
         "{table}: the change at offset {offset} of partition {partition} updates a row that is not in the table, and does not hold all of its \
@@ -278,6 +291,7 @@ impl Recoverable for JdbcError {
             | Self::ReservedColumn { .. }
             | Self::TypeChange { .. }
             | Self::Unrepresentable { .. }
+            | Self::RowTooLarge { .. }
             | Self::MissingRow { .. }
             | Self::MissingKey { .. }
             | Self::Gap { .. }

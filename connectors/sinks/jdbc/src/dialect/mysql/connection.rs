@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{MySqlSettings, SslMode},
     dialect::pool::{self, Server},
-    error::{JdbcError, is_untrusted},
+    error::{JdbcError, ServerError, is_untrusted},
 };
 
 /// How long making a connection may take.
@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SESSION: &str = "SET NAMES utf8mb4; SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
     ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', autocommit = 1, \
     completion_type = 'NO_CHAIN', innodb_lock_wait_timeout = 60, lock_wait_timeout = 60, wait_timeout = 2147483, \
-    net_read_timeout = 600, net_write_timeout = 600, sql_notes = 1, max_error_count = 64, sql_safe_updates = 0, sql_big_selects = 1, \
+    net_read_timeout = 600, net_write_timeout = 600, sql_notes = 1, sql_safe_updates = 0, sql_big_selects = 1, \
     sql_select_limit = DEFAULT; \
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE";
 
@@ -125,12 +125,28 @@ impl MySqlServer {
     }
 
     async fn log_in(&self, opts: OptsBuilder) -> Result<Conn, JdbcError> {
+        let first = self.try_log_in(opts.clone()).await?;
         let failed = |error| connect_error(self.address(), error);
-        match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(Opts::from(opts.clone()))).await {
-            Ok(Err(Error::Driver(DriverError::NoClientSslFlagFromServer))) if self.settings.sslmode == SslMode::Prefer => {
-                Box::pin(self.log_in(opts.ssl_opts(None))).await
+        match first {
+            Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if self.settings.sslmode == SslMode::Prefer => {
+                self.try_log_in(opts.ssl_opts(None)).await?.map_err(failed)
             }
-            Ok(result) => result.map_err(failed),
+            Err(error) if self.settings.sslmode != SslMode::VerifyFull => match tls::presented_name(&error) {
+                // Everything else was good. The driver knows no way to leave out the name alone, so it is given the one that it will find.
+                Some(name) => {
+                    let tls = tls::options(&self.settings)?.with_danger_tls_hostname_override(Some(name));
+                    self.try_log_in(opts.ssl_opts(tls)).await?.map_err(failed)
+                }
+                None => Err(failed(error)),
+            },
+            other => other.map_err(failed),
+        }
+    }
+
+    /// Waits no longer than [`CONNECT_TIMEOUT`].
+    async fn try_log_in(&self, opts: OptsBuilder) -> Result<Result<Conn, Error>, JdbcError> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(Opts::from(opts))).await {
+            Ok(result) => Ok(result),
             Err(_) => {
                 let cause = Box::new(std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer within 10 seconds"));
                 Err(JdbcError::Connect { address: self.address(), transient: true, cause })
@@ -175,6 +191,11 @@ impl Server for MySqlServer {
         }
         check_version(&connection)?;
         connection.run(doing, SESSION).await?;
+        let no_limit = match connection.flavor {
+            Flavor::MySql => "SET SESSION max_execution_time = 0",
+            Flavor::MariaDb => "SET SESSION max_statement_time = 0",
+        };
+        connection.run(doing, no_limit).await?;
         Ok(connection)
     }
 }
@@ -245,11 +266,16 @@ impl Connection {
         if warnings == 0 {
             return Ok(());
         }
-        for row in self.rows(doing, "SHOW WARNINGS").await? {
-            let number: u16 = self.value(doing, &row, 1)?;
+        let refused = |cause| Err(JdbcError::Server { doing: doing.to_owned(), cause: Box::new(cause) });
+        let rows = self.rows(doing, "SHOW WARNINGS").await?;
+        if rows.is_empty() {
+            let message = "a value was not stored as it is; `max_error_count` is 0, so the server does not say which";
+            return refused(ServerError { message: message.into(), ..refusal(0, "01000", "") });
+        }
+        for row in &rows {
+            let number: u16 = self.value(doing, row, 1)?;
             if says_that_a_value_changed(number) {
-                let message: String = self.value(doing, &row, 2)?;
-                return Err(JdbcError::Server { doing: doing.to_owned(), cause: Box::new(refusal(number, "01000", &message)) });
+                return refused(refusal(number, "01000", &self.value::<String>(doing, row, 2)?));
             }
         }
         Ok(())
@@ -275,6 +301,8 @@ impl Connection {
             while !result.is_empty() {
                 rows = result.collect::<Row>().await?;
             }
+            // An error of a later statement is kept back until here.
+            result.drop_result().await?;
             Ok(rows)
         };
         let rows = read.await;
@@ -284,6 +312,12 @@ impl Connection {
     /// A value of a row.
     pub(crate) fn value<T: FromValue>(&self, doing: &str, row: &Row, index: usize) -> Result<T, JdbcError> {
         row.get_opt(index).and_then(Result::ok).ok_or_else(|| self.unexpected(doing))
+    }
+
+    /// The error for a row that is larger than the statements that the server takes.
+    pub(crate) fn row_too_large(&self, table: &str, bytes: usize) -> JdbcError {
+        let (table, limit) = (table.to_owned(), self.packet_bytes_max);
+        JdbcError::RowTooLarge { table, bytes, limit, needed: bytes.next_power_of_two() }
     }
 
     fn unexpected(&self, doing: &str) -> JdbcError {
@@ -331,5 +365,32 @@ impl Connection {
         self.run("create a temporary table", format!("CREATE TEMPORARY TABLE {name} ({layout}) ENGINE=InnoDB")).await?;
         self.stages.insert(place, name.clone());
         Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_gets_the_data_of_its_statement_and_nothing_else() {
+        let offer: Arc<Mutex<Offer>> = Arc::default();
+        let handler = Handler(Arc::clone(&offer));
+        assert!(handler.handle(b"/etc/passwd").await.is_err(), "nothing was offered");
+        let give = || {
+            let (sender, receiver) = mpsc::channel(1);
+            *offer.lock().unwrap() = Some(("mainstem-rows-1".into(), receiver));
+            sender
+        };
+        let sender = give();
+        assert!(handler.handle(b"/etc/passwd").await.is_err(), "another name");
+        assert!(sender.is_closed(), "and the offer is gone");
+        let sender = give();
+        let data = handler.handle(b"mainstem-rows-1").await.unwrap();
+        sender.send(Bytes::from_static(b"1\n")).await.unwrap();
+        drop(sender);
+        let pieces: Vec<_> = data.map(Result::unwrap).collect().await;
+        assert_eq!(pieces, [Bytes::from_static(b"1\n")]);
+        assert!(handler.handle(b"mainstem-rows-1").await.is_err(), "once");
     }
 }

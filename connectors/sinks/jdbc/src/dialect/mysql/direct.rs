@@ -31,25 +31,33 @@ fn statement_bytes(connection: &Connection) -> usize {
     STATEMENT_BYTES.min(connection.packet_bytes_max / 4)
 }
 
-/// Writes the rows into the table.
-pub(crate) async fn write(
-    connection: &mut Connection,
+/// The statements that write the rows; `None` if the server would not take one of them, because a row is too large for it, and files are another way.
+pub(crate) fn statements(
+    connection: &Connection,
     table: &TargetTable,
     images: &Images<'_>,
     net: &Net,
     shape: &Shape,
-) -> Result<(), JdbcError> {
-    let doing = format!("merge rows into table {}", table.sql);
+) -> Result<Option<Vec<Vec<u8>>>, JdbcError> {
     let types = shape.staged();
-    delete(connection, &doing, table, images, net, shape, &types).await?;
-    let (begin, new): (&str, fn(&str) -> String) = match connection.flavor {
-        Flavor::MySql => (" AS new ", |name| format!("new.{name}")),
-        Flavor::MariaDb => (" ", |name| format!("VALUE({name})")),
-    };
+    let mut statements = Vec::new();
+    delete(&mut statements, statement_bytes(connection), table, images, net, shape, &types)?;
     let name = |index: usize| shape.columns.get(index).map(|column| quote(&column.name)).unwrap_or_default();
-    let end = format!("{begin}{}", on_duplicate(table, shape, |index| new(&name(index))));
-    let mut rows = Upserts { images, net, number: 0 };
-    insert(connection, &doing, &table.sql, &column_list(shape), &end, &types, &mut rows).await
+    let end = match connection.flavor {
+        Flavor::MySql => format!(" AS new {}", on_duplicate(table, shape, |index| format!("new.{}", name(index)))),
+        Flavor::MariaDb => format!(" {}", on_duplicate(table, shape, |index| format!("VALUE({})", name(index)))),
+    };
+    let mut rows = Inserts::new(connection, &table.sql, &column_list(shape), &end, &types);
+    let mut from = Upserts { images, net, number: 0 };
+    while let Some(statement) = rows.next(&mut from)? {
+        statements.push(statement);
+    }
+    let too_large = |statement: &Vec<u8>| statement.len() >= connection.packet_bytes_max;
+    match statements.iter().find(|statement| too_large(statement)) {
+        Some(_) if connection.local_infile => Ok(None),
+        Some(statement) => Err(connection.row_too_large(&table.sql, statement.len())),
+        None => Ok(Some(statements)),
+    }
 }
 
 /// The table's columns, in brackets.
@@ -57,28 +65,30 @@ pub(crate) fn column_list(shape: &Shape) -> String {
     format!("({})", quote_all(shape.columns.iter().map(|column| column.name.as_str())))
 }
 
-/// Inserts rows, as many with each statement as it should have bytes. `end` follows the values.
-pub(crate) async fn insert<'a>(
-    connection: &mut Connection,
-    doing: &str,
-    table: &str,
-    columns: &str,
-    end: &str,
-    types: &'a [MyType],
-    from: &mut dyn NextRow<TextRows<'a>>,
-) -> Result<(), JdbcError> {
-    let begin = format!("INSERT INTO {table} {columns} VALUES ");
-    let limit = statement_bytes(connection);
-    let mut rows = TextRows::new(Style::Literal, types);
-    loop {
-        rows.sql(&begin);
-        let before = rows.rows();
-        while rows.bytes().len() < limit && from.next_row(&mut rows)? {}
-        if rows.rows() == before {
-            return Ok(());
-        }
-        rows.sql(end);
-        connection.write(doing, rows.take()).await?;
+/// `INSERT`s of many rows: as many with each statement as it should have bytes.
+pub(crate) struct Inserts<'a> {
+    begin: String,
+    end: String,
+    limit: usize,
+    rows: TextRows<'a>,
+}
+
+impl<'a> Inserts<'a> {
+    /// `end` follows the values.
+    pub(crate) fn new(connection: &Connection, table: &str, columns: &str, end: &str, types: &'a [MyType]) -> Self {
+        let begin = format!("INSERT INTO {table} {columns} VALUES ");
+        let rows = TextRows::new(Style::Literal, types);
+        Self { begin, end: end.to_owned(), limit: statement_bytes(connection), rows }
+    }
+
+    /// The next statement; `None` when there are no more rows.
+    pub(crate) fn next(&mut self, from: &mut dyn NextRow<TextRows<'a>>) -> Result<Option<Vec<u8>>, JdbcError> {
+        self.rows.sql(&self.begin);
+        let before = self.rows.rows();
+        while self.rows.bytes().len() < self.limit && from.next_row(&mut self.rows)? {}
+        self.rows.sql(&self.end);
+        let statement = self.rows.take();
+        Ok((self.rows.rows() > before).then_some(statement))
     }
 }
 
@@ -110,17 +120,16 @@ impl<E: RowEncoder> NextRow<E> for Upserts<'_> {
     }
 }
 
-/// Deletes the rows whose keys go away or are used again.
-async fn delete(
-    connection: &mut Connection,
-    doing: &str,
+/// The statements that delete the rows whose keys go away or are used again.
+fn delete(
+    statements: &mut Vec<Vec<u8>>,
+    limit: usize,
     table: &TargetTable,
     images: &Images<'_>,
     net: &Net,
     shape: &Shape,
     types: &[MyType],
 ) -> Result<(), JdbcError> {
-    let limit = statement_bytes(connection);
     let key: Vec<(usize, String)> =
         shape.key.iter().filter_map(|&index| Some((index, quote(&shape.columns.get(index)?.name)))).collect();
     let begin = format!("DELETE FROM {} WHERE ", table.sql);
@@ -138,11 +147,11 @@ async fn delete(
         rows.sql(")");
         // A condition of thousands of parts is planned slowly.
         if rows.bytes().len() >= limit.min(64 << 10) {
-            connection.run(doing, rows.take()).await?;
+            statements.push(rows.take());
         }
     }
     if !rows.bytes().is_empty() {
-        connection.run(doing, rows.take()).await?;
+        statements.push(rows.take());
     }
     Ok(())
 }

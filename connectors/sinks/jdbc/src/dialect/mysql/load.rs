@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::{
     connection::Connection,
-    direct,
+    direct::Inserts,
     rows::{Style, TextRows},
     types::MyType,
 };
@@ -23,7 +23,14 @@ pub(crate) async fn load<'a>(
     from: &mut dyn NextRow<TextRows<'a>>,
 ) -> Result<(), JdbcError> {
     if !connection.local_infile {
-        return direct::insert(connection, doing, table, columns, "", types, from).await;
+        let mut inserts = Inserts::new(connection, table, columns, "", types);
+        while let Some(statement) = inserts.next(from)? {
+            if statement.len() >= connection.packet_bytes_max {
+                return Err(connection.row_too_large(table, statement.len()));
+            }
+            connection.write(doing, statement).await?;
+        }
+        return Ok(());
     }
     let piece_bytes = PIECE_BYTES.min(connection.packet_bytes_max / 2);
     let (name, sender) = connection.offer();

@@ -90,7 +90,14 @@ impl MergeSql {
             if shape.key.contains(&index) {
                 format!("s.c{index}")
             } else {
-                format!("CASE WHEN substring(s.m, {}, 1) = '1' THEN {theirs}.{} ELSE s.c{index} END", index + 1, name(index))
+                // A table made by hand may have texts of another collation, and the two do not mix by themselves.
+                let is_text = shape.columns.get(index).is_some_and(|column| column.staged.is_text());
+                let collate = if is_text { format!(" COLLATE {}", shape.collation) } else { String::new() };
+                format!(
+                    "CASE WHEN substring(s.m, {}, 1) = '1' THEN {theirs}.{} ELSE s.c{index}{collate} END",
+                    index + 1,
+                    name(index)
+                )
             }
         };
         let patches: Vec<String> = rest.iter().map(|&index| format!("t.{} = {}", name(index), or_theirs(index, "t"))).collect();

@@ -29,6 +29,8 @@ pub(crate) struct Shape {
     pub exact: bool,
     /// The table has unique keys beside the source's: `ON DUPLICATE KEY UPDATE` would take a row for another.
     pub more_unique: bool,
+    /// The collation of staged texts.
+    pub collation: &'static str,
 }
 
 impl Shape {
@@ -151,7 +153,7 @@ pub(crate) async fn ensure(connection: &mut Connection, table: &TargetTable, sch
     let others = now.columns.iter().filter(other).map(|existing| existing.name.clone()).collect();
     let key = key_names(schema);
     let more_unique = now.unique.iter().any(|(_, columns)| !columns.as_ref().is_some_and(|columns| covers(columns, &key)));
-    Ok(Shape { columns, key: schema.key().to_vec(), others, exact, more_unique })
+    Ok(Shape { columns, key: schema.key().to_vec(), others, exact, more_unique, collation: flavor.collation() })
 }
 
 /// Keys that are two at the source have to be two here.

@@ -1,8 +1,9 @@
 use mysql_async::SslOpts;
+use rustls::CertificateError;
 
 use crate::{
     config::{MySqlSettings, SslMode},
-    error::JdbcError,
+    error::{JdbcError, certificate_error},
 };
 
 /// What to check of a server's certificate.
@@ -36,4 +37,12 @@ fn roots(settings: &MySqlSettings) -> Result<Vec<Vec<u8>>, JdbcError> {
         return Err(failed(std::io::Error::other("it holds no certificate in PEM form")));
     }
     Ok(vec![text])
+}
+
+/// A name of the server's certificate, if all that is wrong with it is that it has no other: the name is looked at last.
+pub(crate) fn presented_name(error: &mysql_async::Error) -> Option<String> {
+    let CertificateError::NotValidForNameContext { presented, .. } = certificate_error(error)? else { return None };
+    // They are printed as `DnsName("host")` and `IpAddress(address)`.
+    let name = presented.first()?.split_once('(')?.1.trim_end_matches(')').trim_matches('"');
+    Some(name.replacen("*.", "any.", 1))
 }

@@ -203,6 +203,11 @@ impl MyType {
         }
     }
 
+    /// Whether it is a text of ours, of whatever length.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self, Self::LongText | Self::VarChar(_))
+    }
+
     /// The type that values wanted as `wanted` are staged as, on their way to a column of this type.
     pub(crate) fn staged(&self, wanted: &Self, in_key: bool) -> Self {
         match (self, wanted) {

@@ -162,9 +162,14 @@ impl MySqlWriter {
         shape: &Shape,
     ) -> Result<(), JdbcError> {
         let net = collapse(images)?;
-        if direct::suits(connection, &net, shape) {
+        if direct::suits(connection, &net, shape)
+            && let Some(statements) = direct::statements(connection, &self.table, images, &net, shape)?
+        {
+            let doing = format!("merge rows into table {}", self.table.sql);
             self.begin(connection, flush).await?;
-            direct::write(connection, &self.table, images, &net, shape).await?;
+            for statement in statements {
+                connection.write(&doing, statement).await?;
+            }
             return self.commit(connection, &flush.next).await;
         }
         let staged = Staged::of(&net);

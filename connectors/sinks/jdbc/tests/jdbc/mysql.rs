@@ -1,1 +1,0 @@
-//! What only MySQL and MariaDB have.
