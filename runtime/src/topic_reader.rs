@@ -329,4 +329,16 @@ mod tests {
             assert!(matches!(reader.next(bytes_max).unwrap(), Step::CaughtUp));
         }
     }
+
+    #[test]
+    fn a_barrier_that_no_partition_holds_stops_the_drain() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+        Committer::new(&log, 2).commit(vec![batch(&schema(2), &[(Op::Insert, 1, 0)])]);
+        let topic = log.topic("test.public.t").unwrap();
+        let mut reader = TopicReader::new(&topic, &LogRegistry(log), &NextOffsets::from([(0, 0), (1, 0)]));
+        let failure = reader.take_barrier(BarrierKind::Truncate, OrderKey { sequence: 7, ordinal: 1 }).unwrap_err();
+        assert_eq!(failure.recovery, connector_api::Recovery::Stop);
+        assert!(failure.error.to_string().contains("(7, 1)"), "{}", failure.error);
+    }
 }

@@ -1,44 +1,33 @@
 use std::{
     fs,
-    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
-use tempfile::TempDir;
+use crate::Guard;
 
-/// A file system of a few megabytes, to be filled.
-///
-/// It is mounted where only a process of its own sees it, so this machine's mounts stay as they are, and it is gone when that process ends.
-/// Everybody else gets in through that process's `/proc/PID/root`.
+/// A file system of a few megabytes in memory, to be filled. Needs root, or sudo without a password. Gone when dropped, or when this process
+/// ends.
 #[derive(Debug)]
 pub struct SmallDisk {
-    holder: Child,
     path: PathBuf,
-    _mount_point: TempDir,
+    _guard: Guard,
 }
 
 impl SmallDisk {
     /// One with room for that many MiB.
     pub fn new(mib: u64) -> Self {
-        let mount_point = tempfile::Builder::new().prefix("mainstem-disk-").tempdir().expect("temporary folder");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private"]);
-        if fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
-            command.args(["--user", "--map-root-user"]);
-        }
-        // It ends with its input, which ends with this process, however that ends.
-        let script = "mount -t tmpfs -o \"size=$1M\" mainstem-test \"$2\" && echo mounted && exec cat >/dev/null";
-        command.args(["sh", "-c", script, "sh"]).arg(mib.to_string()).arg(mount_point.path());
-        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run unshare");
-        let mut said = [0; 8];
-        let output = holder.stdout.as_mut().expect("output of the holder");
-        output
-            .read_exact(&mut said)
-            .expect("this test mounts a tmpfs: it needs root, or user namespaces (sysctl kernel.unprivileged_userns_clone=1)");
-        let path = PathBuf::from(format!("/proc/{}/root{}", holder.id(), mount_point.path().display()));
-        Self { holder, path, _mount_point: mount_point }
+        let path = tempfile::Builder::new().prefix("mainstem-disk-").tempdir().expect("temporary folder").keep();
+        let own = fs::metadata("/proc/self").expect("/proc/self");
+        let sudo = if own.uid() == 0 { "" } else { "sudo -n" };
+        let guard = Guard::new("$1 umount -l \"$2\"; rmdir \"$2\"", &[sudo, &path.display().to_string()], false);
+        let options = format!("size={mib}M,mode=0700,uid={},gid={}", own.uid(), own.gid());
+        let mut words = sudo.split_whitespace().chain(["mount", "-t", "tmpfs", "-o", &options, "mainstem-test"]);
+        let mut mount = Command::new(words.next().expect("a program"));
+        let status = mount.args(words).arg(&path).status().expect("run mount");
+        assert!(status.success(), "this test mounts a tmpfs on {}: it needs root, or sudo without a password", path.display());
+        Self { path, _guard: guard }
     }
 
     /// Its top folder.
@@ -61,12 +50,5 @@ impl SmallDisk {
 
     fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
     }
 }
