@@ -20,6 +20,8 @@ use crate::{
 const ROWS_MAX: usize = 32;
 /// A statement is sent once it has this many bytes, or a quarter of what the server takes.
 const STATEMENT_BYTES: usize = 1 << 20;
+/// A `DELETE` is sent sooner: a condition of thousands of parts is planned slowly.
+const CONDITION_BYTES: usize = 64 << 10;
 
 /// Whether a flush can go this way: all rows are of a kind that needs no look at the table, and they are few, or the other way is closed.
 pub(crate) fn suits(connection: &Connection, net: &Net, shape: &Shape) -> bool {
@@ -41,7 +43,7 @@ pub(crate) fn statements(
 ) -> Result<Option<Vec<Vec<u8>>>, JdbcError> {
     let types = shape.staged();
     let mut statements = Vec::new();
-    delete(&mut statements, statement_bytes(connection), table, images, net, shape, &types)?;
+    delete(&mut statements, connection, table, images, net, shape, &types)?;
     let name = |index: usize| shape.columns.get(index).map(|column| quote(&column.name)).unwrap_or_default();
     let end = match connection.flavor {
         Flavor::MySql => format!(" AS new {}", on_duplicate(table, shape, |index| format!("new.{}", name(index)))),
@@ -77,7 +79,7 @@ impl<'a> Inserts<'a> {
     /// `end` follows the values.
     pub(crate) fn new(connection: &Connection, table: &str, columns: &str, end: &str, types: &'a [MyType]) -> Self {
         let begin = format!("INSERT INTO {table} {columns} VALUES ");
-        let rows = TextRows::new(Style::Literal, types);
+        let rows = TextRows::new(Style::Literal, connection.flavor, types);
         Self { begin, end: end.to_owned(), limit: statement_bytes(connection), rows }
     }
 
@@ -123,17 +125,18 @@ impl<E: RowEncoder> NextRow<E> for Upserts<'_> {
 /// The statements that delete the rows whose keys go away or are used again.
 fn delete(
     statements: &mut Vec<Vec<u8>>,
-    limit: usize,
+    connection: &Connection,
     table: &TargetTable,
     images: &Images<'_>,
     net: &Net,
     shape: &Shape,
     types: &[MyType],
 ) -> Result<(), JdbcError> {
+    let limit = statement_bytes(connection).min(CONDITION_BYTES);
     let key: Vec<(usize, String)> =
         shape.key.iter().filter_map(|&index| Some((index, quote(&shape.columns.get(index)?.name)))).collect();
     let begin = format!("DELETE FROM {} WHERE ", table.sql);
-    let mut rows = TextRows::new(Style::Literal, types);
+    let mut rows = TextRows::new(Style::Literal, connection.flavor, types);
     for row in net.rows.iter().filter(|row| matches!(row.kind, Kind::Delete | Kind::Replace)) {
         rows.sql(if rows.bytes().is_empty() { &begin } else { " OR " });
         for (number, (index, name)) in key.iter().enumerate() {
@@ -145,8 +148,7 @@ fn delete(
                 .map_err(|reason| refused(images, row_of(place, row.last), *index, reason))?;
         }
         rows.sql(")");
-        // A condition of thousands of parts is planned slowly.
-        if rows.bytes().len() >= limit.min(64 << 10) {
+        if rows.bytes().len() >= limit {
             statements.push(rows.take());
         }
     }

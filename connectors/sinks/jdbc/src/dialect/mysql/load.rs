@@ -33,11 +33,12 @@ pub(crate) async fn load<'a>(
         return Ok(());
     }
     let piece_bytes = PIECE_BYTES.min(connection.packet_bytes_max / 2);
+    let flavor = connection.flavor;
     let (name, sender) = connection.offer();
     // Nothing is taken for characters on the way: the bytes are those of the columns.
     let sql = format!("LOAD DATA LOCAL INFILE '{name}' INTO TABLE {table} CHARACTER SET binary {columns}");
     let mut loaded = Box::pin(connection.write(doing, sql));
-    let mut making = Box::pin(make(from, types, piece_bytes, sender));
+    let mut making = Box::pin(make(from, TextRows::new(Style::File, flavor, types), piece_bytes, sender));
     let (rows, taken) = tokio::select! {
         // The server refused before it had all rows: whatever else is to be said of them, that is why.
         taken = &mut loaded => (None, taken?),
@@ -57,11 +58,10 @@ pub(crate) async fn load<'a>(
 /// Makes pieces of rows and says how many rows there were.
 async fn make<'a>(
     from: &mut dyn NextRow<TextRows<'a>>,
-    types: &'a [MyType],
+    mut rows: TextRows<'a>,
     piece_bytes: usize,
     pieces: mpsc::Sender<Bytes>,
 ) -> Result<u64, JdbcError> {
-    let mut rows = TextRows::new(Style::File, types);
     let mut more = true;
     while more {
         more = from.next_row(&mut rows)?;

@@ -2,7 +2,7 @@
 //! (literals). The bytes do not depend on the server's modes, but for `NO_BACKSLASH_ESCAPES`, which our sessions do not have.
 use std::fmt::Write;
 
-use super::types::MyType;
+use super::types::{Flavor, MyType};
 use crate::{
     cell::Cell,
     dialect::staging::{Refused, RowEncoder},
@@ -16,8 +16,13 @@ const DAY_US: i64 = 86_400_000_000;
 /// The first moment of the first day, and the last one of the last.
 const DATETIME_MIN: i64 = DATE_MIN as i64 * DAY_US;
 const DATETIME_MAX: i64 = (DATE_MAX as i64 + 1) * DAY_US - 1;
-/// The longest TIME, 838:59:59.999999. MySQL refuses the fraction, MariaDB takes it.
-const SPAN_MAX: u64 = 3_020_399_999_999;
+/// The longest TIME: 838:59:59, with a fraction in MariaDB only.
+const fn span_max(flavor: Flavor) -> u64 {
+    match flavor {
+        Flavor::MySql => 3_020_399_000_000,
+        Flavor::MariaDb => 3_020_399_999_999,
+    }
+}
 
 /// What a row of values is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,7 @@ pub(crate) enum Style {
 #[derive(Debug)]
 pub(crate) struct TextRows<'a> {
     style: Style,
+    flavor: Flavor,
     out: Vec<u8>,
     columns: &'a [MyType],
     /// Values are made here; it is reused from value to value.
@@ -42,8 +48,8 @@ pub(crate) struct TextRows<'a> {
 }
 
 impl<'a> TextRows<'a> {
-    pub(crate) fn new(style: Style, columns: &'a [MyType]) -> Self {
-        Self { style, out: Vec::new(), columns, scratch: String::new(), within: false, rows: 0 }
+    pub(crate) fn new(style: Style, flavor: Flavor, columns: &'a [MyType]) -> Self {
+        Self { style, flavor, out: Vec::new(), columns, scratch: String::new(), within: false, rows: 0 }
     }
 
     /// The bytes so far.
@@ -274,7 +280,7 @@ impl RowEncoder for TextRows<'_> {
                 self.plain_text();
             }
             (MyType::Time(_), Cell::Duration(micros)) => {
-                if micros.unsigned_abs() > SPAN_MAX {
+                if micros.unsigned_abs() > span_max(self.flavor) {
                     return Err("MySQL's TIME ends with 838:59:59: make the column `longtext`, and it takes any span as text");
                 }
                 self.scratch.clear();
@@ -322,7 +328,7 @@ mod tests {
 
     fn one(style: Style, kind: &MyType, cell: Cell<'_>) -> Result<String, Refused> {
         let columns = [kind.clone()];
-        let mut rows = TextRows::new(style, &columns);
+        let mut rows = TextRows::new(style, Flavor::MySql, &columns);
         rows.begin(1);
         rows.value(0, cell)?;
         rows.end();
@@ -354,7 +360,7 @@ mod tests {
         refused(MyType::Date, Cell::Date(i32::MAX));
         refused(MyType::Date, Cell::Date(DATE_MIN - 1));
         refused(MyType::DateTime(6), Cell::Timestamp(DATETIME_MAX + 1));
-        refused(MyType::Time(6), Cell::Duration(-3_020_400_000_000));
+        refused(MyType::Time(6), Cell::Duration(-3_020_399_000_001));
         refused(MyType::VarChar(3), Cell::Text("abcd"));
         refused(MyType::VarBinary(1), Cell::Bytes(&[1, 2]));
         refused(MyType::Int, Cell::Int64(1));
@@ -367,7 +373,7 @@ mod tests {
     #[test]
     fn rows_of_a_statement_are_separated() {
         let columns = [MyType::Int, MyType::Int];
-        let mut rows = TextRows::new(Style::Literal, &columns);
+        let mut rows = TextRows::new(Style::Literal, Flavor::MySql, &columns);
         for row in 0..2 {
             rows.begin(2);
             rows.value(0, Cell::Int32(row)).unwrap();

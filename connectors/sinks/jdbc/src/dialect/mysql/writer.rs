@@ -66,6 +66,17 @@ pub(crate) fn where_owner(owner: &Owner) -> String {
     format!("WHERE pipeline = {pipeline} AND sink = {sink} AND topic = {topic}")
 }
 
+/// Staged columns have numbers: an error is to say which column it was.
+fn with_name(mut error: JdbcError, shape: &Shape) -> JdbcError {
+    if let JdbcError::Server { cause, .. } = &mut error {
+        let number = cause.column.as_ref().and_then(|column| column.strip_prefix('c')?.parse::<usize>().ok());
+        if let Some(column) = number.and_then(|number| shape.columns.get(number)) {
+            cause.column = Some(column.name.clone());
+        }
+    }
+    error
+}
+
 impl MySqlWriter {
     /// The table is given its shape first, because that commits. Then rows are staged, which nobody else sees. What others see is one transaction.
     async fn flush(&self, connection: &mut Connection, flush: &Flush) -> Result<Option<Arc<Shape>>, JdbcError> {
@@ -177,7 +188,8 @@ impl MySqlWriter {
         let sql = MergeSql::new(&self.table, shape, &stage);
         let columns = if staged.plain { &sql.plain_columns } else { &sql.full_columns };
         let doing = format!("load rows for table {}", self.table.sql);
-        load(connection, &doing, &stage, columns, &shape.staged(), &mut StageRows::new(images, &net, staged)).await?;
+        let loaded = load(connection, &doing, &stage, columns, &shape.staged(), &mut StageRows::new(images, &net, staged)).await;
+        loaded.map_err(|error| with_name(error, shape))?;
 
         let doing = format!("merge rows into table {}", self.table.sql);
         if staged.moves {
@@ -254,7 +266,8 @@ impl MySqlWriter {
         // The table's types are not the rows', and a file's values are cut to fit where a statement's are refused.
         let stage = self.stage(connection, shape).await?;
         let sql = MergeSql::new(&self.table, shape, &stage);
-        load(connection, &doing, &stage, &sql.plain_columns, &types, &mut rows).await?;
+        let loaded = load(connection, &doing, &stage, &sql.plain_columns, &types, &mut rows).await;
+        loaded.map_err(|error| with_name(error, shape))?;
         self.begin(connection, flush).await?;
         connection.write(&doing, &sql.append).await?;
         self.commit(connection, &flush.next).await
