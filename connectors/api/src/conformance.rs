@@ -284,7 +284,7 @@ fn append_value(column: &mut ColumnBuilder) {
         ColumnBuilder::Date(values) => values.append_value(20_454),
         ColumnBuilder::Time(values) => values.append_value(86_399_999_999),
         ColumnBuilder::Timestamp(values) => values.append_value(COMMIT_TS_US + 1),
-        ColumnBuilder::Duration(values) => values.append_value(-3_020_399_999_999),
+        ColumnBuilder::Duration(values) => values.append_value(-3_020_398_999_999),
         ColumnBuilder::Interval(values) => values.append_value(-1, 15, -86_399_999_999),
         ColumnBuilder::Uuid(values) => values.append_value([0xa0; 16]).expect("16 bytes"),
         ColumnBuilder::List(list) => {

@@ -79,6 +79,19 @@ pub(crate) fn write_time(out: &mut String, micros: i64) {
     write_fraction(out, micros.rem_euclid(1_000_000));
 }
 
+/// Appends a span of microseconds in hours, minutes and seconds, as MySQL's TIME has it: `-838:59:59.5`.
+pub(crate) fn write_span(out: &mut String, micros: i64) {
+    if micros < 0 {
+        out.push('-');
+    }
+    let magnitude = micros.unsigned_abs();
+    let seconds = magnitude / 1_000_000;
+    push_number(out, seconds / 3600, 2);
+    let ([m1, m0], [s1, s0]) = (two_digits((seconds / 60 % 60) as i64), two_digits((seconds % 60) as i64));
+    push_ascii(out, &[b':', m1, m0, b':', s1, s0]);
+    write_fraction(out, (magnitude % 1_000_000) as i64);
+}
+
 fn write_fraction(out: &mut String, micros: i64) {
     if micros != 0 {
         out.push('.');
@@ -218,6 +231,19 @@ mod tests {
         }
         assert_eq!(text(|out| write_time(out, 86_400_000_000)), "24:00:00");
         assert_eq!(text(|out| write_time(out, 49_890_120_000)), "13:51:30.12");
+    }
+
+    #[test]
+    fn spans_go_beyond_a_day_both_ways() {
+        for (micros, expected) in [
+            (0, "00:00:00"),
+            (-500_000, "-00:00:00.5"),
+            (3_020_399_000_000, "838:59:59"),
+            (-3_020_398_999_999, "-838:59:58.999999"),
+            (i64::MIN, "-2562047788:00:54.775808"),
+        ] {
+            assert_eq!(text(|out| write_span(out, micros)), expected);
+        }
     }
 
     #[test]

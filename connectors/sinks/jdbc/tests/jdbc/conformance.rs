@@ -6,6 +6,8 @@ use connector_api::{
     conformance::{Fixture, Table},
 };
 
+use test_servers::Flavor;
+
 use crate::database::Database;
 
 #[async_trait::async_trait]
@@ -34,4 +36,14 @@ async fn sqlite_keeps_what_every_sink_promises() {
 #[tokio::test]
 async fn postgres_keeps_what_every_sink_promises() {
     connector_api::conformance::run(&Database::postgres().await).await;
+}
+
+#[tokio::test]
+async fn mysql_keeps_what_every_sink_promises() {
+    connector_api::conformance::run(&Database::mysql(Flavor::MySql).await).await;
+}
+
+#[tokio::test]
+async fn mariadb_keeps_what_every_sink_promises() {
+    connector_api::conformance::run(&Database::mysql(Flavor::MariaDb).await).await;
 }

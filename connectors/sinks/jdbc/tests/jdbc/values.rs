@@ -1,4 +1,4 @@
-//! Every column type, with the edge values of ordinary schemas, read back from each database as text.
+//! Every column type, with the edge values of ordinary schemas, read back from PostgreSQL and SQLite as text. For MySQL see `values_mysql`.
 use connector_api::{ColumnType as T, Recovery};
 
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     rows::{V, insert, rows_from, schema_of, text},
 };
 
-struct Case {
-    kind: T,
-    source_type: &'static str,
-    value: V,
+pub struct Case {
+    pub kind: T,
+    pub source_type: &'static str,
+    pub value: V,
     postgres: String,
-    sqlite: String,
+    pub sqlite: String,
 }
 
 fn case(kind: T, source_type: &'static str, value: V, postgres: &str, sqlite: &str) -> Case {
@@ -35,7 +35,7 @@ fn wide(unscaled: &str) -> V {
     V::Decimal256(unscaled.into())
 }
 
-fn numbers() -> Vec<Case> {
+pub fn numbers() -> Vec<Case> {
     let max38 = 10i128.pow(38) - 1;
     let nines = "9".repeat(400);
     vec![
@@ -89,7 +89,7 @@ fn numbers() -> Vec<Case> {
     ]
 }
 
-fn times() -> Vec<Case> {
+pub fn times() -> Vec<Case> {
     let mut cases = Vec::new();
     for (days, shown) in [
         (17_109, "2016-11-04"),
@@ -154,7 +154,7 @@ fn times() -> Vec<Case> {
     cases
 }
 
-fn texts() -> Vec<Case> {
+pub fn texts() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         "",
         " ",
@@ -196,7 +196,7 @@ fn texts() -> Vec<Case> {
     cases
 }
 
-fn lists() -> Vec<Case> {
+pub fn lists() -> Vec<Case> {
     vec![
         case(list(T::Int32), "integer[]", V::List(vec![V::Int(1), V::Null, V::Int(3)]), "{1,NULL,3}", "[1,null,3]"),
         case(list(T::Int32), "integer[]", V::List(vec![]), "{}", "[]"),
@@ -248,7 +248,7 @@ fn lists() -> Vec<Case> {
 
 /// Rows with NULL, the value, and the value again by an update of a row that had NULL.
 async fn check(cases: Vec<Case>) {
-    for database in Database::each().await {
+    for database in [Database::sqlite(), Database::postgres().await] {
         let target = database.target("").await;
         for (number, case) in cases.iter().enumerate() {
             let table = format!("v{number}");
@@ -257,7 +257,7 @@ async fn check(cases: Vec<Case>) {
             let opened = target.open(&crate::database::topic(&schema, 1), &Default::default()).await;
             let mut sink = opened.unwrap().sink;
             let row = |id: i64, value: &V| insert(vec![V::Int(id), value.clone()]);
-            // Many rows and few rows reach PostgreSQL in different ways.
+            // Many rows and few rows reach a server in different ways.
             let mut rows = vec![row(1, &V::Null), row(2, &case.value), row(3, &V::Null)];
             rows.extend((4..40).map(|id| row(id, &V::Null)));
             sink.write(rows_from(&schema, 0, &rows)).await.unwrap();

@@ -3,8 +3,12 @@
 //! See PostgreSQL's documentation of COPY, "Binary Format", and for the types `*_recv` in `src/backend/utils/adt`.
 use bytes::Bytes;
 
-use super::types::PgType;
-use crate::{cell::Cell, decimal_digits::DecimalDigits};
+use super::{shape::ShapeColumn, types::PgType};
+use crate::{
+    cell::Cell,
+    decimal_digits::DecimalDigits,
+    dialect::staging::{Refused, RowEncoder},
+};
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -18,19 +22,17 @@ const DATE_MAX: i32 = 2_145_042_905;
 /// The first moment that a timestamp can hold: 4714-11-24 00:00:00 BC, in microseconds since 1970. The last is beyond what 64 bits from 1970 can say.
 const TIMESTAMP_MIN: i64 = -210_866_803_200_000_000;
 
-/// A value that its type cannot hold, and why.
-pub(crate) type Refused = &'static str;
-
-/// Collects rows.
+/// Collects rows of these columns.
 #[derive(Debug)]
-pub(crate) struct CopyRows {
+pub(crate) struct CopyRows<'a> {
     out: Vec<u8>,
+    columns: &'a [ShapeColumn],
 }
 
-impl CopyRows {
+impl<'a> CopyRows<'a> {
     /// An empty collection that begins with the header.
-    pub(crate) fn new() -> Self {
-        Self { out: HEADER.to_vec() }
+    pub(crate) fn new(columns: &'a [ShapeColumn]) -> Self {
+        Self { out: HEADER.to_vec(), columns }
     }
 
     /// The bytes so far.
@@ -44,39 +46,45 @@ impl CopyRows {
         std::mem::replace(&mut self.out, Vec::with_capacity(capacity)).into()
     }
 
-    /// Begins a row of that many fields; each is then appended once.
-    pub(crate) fn begin(&mut self, fields: usize) {
+    /// Ends the rows with the trailer, and takes the bytes so far.
+    pub(crate) fn finish(mut self) -> Bytes {
+        self.out.extend((-1i16).to_be_bytes());
+        self.out.into()
+    }
+}
+
+impl RowEncoder for CopyRows<'_> {
+    fn begin(&mut self, fields: usize) {
         self.out.extend((fields as i16).to_be_bytes());
     }
 
-    pub(crate) fn null(&mut self) {
+    fn end(&mut self) {}
+
+    fn null(&mut self) {
         self.out.extend((-1i32).to_be_bytes());
     }
 
-    pub(crate) fn int2(&mut self, value: i16) {
+    fn kind(&mut self, kind: i16) {
         self.out.extend(2i32.to_be_bytes());
-        self.out.extend(value.to_be_bytes());
+        self.out.extend(kind.to_be_bytes());
     }
 
-    pub(crate) fn int4(&mut self, value: i32) {
+    fn number(&mut self, number: i32) {
         self.out.extend(4i32.to_be_bytes());
-        self.out.extend(value.to_be_bytes());
+        self.out.extend(number.to_be_bytes());
     }
 
-    pub(crate) fn bytea(&mut self, value: &[u8]) {
-        self.out.extend((value.len() as i32).to_be_bytes());
-        self.out.extend(value);
+    /// A bit for each column, the first one lowest: what `get_bit` counts.
+    fn mask(&mut self, unsent: &[bool]) {
+        self.out.extend((unsent.len().div_ceil(8) as i32).to_be_bytes());
+        let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
+        self.out.extend(unsent.chunks(8).map(byte));
     }
 
-    /// Appends a field of that type.
     #[inline]
-    pub(crate) fn value(&mut self, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
-        write_field(&mut self.out, kind, cell).map(drop)
-    }
-
-    /// Ends the rows with the trailer.
-    pub(crate) fn end(&mut self) {
-        self.out.extend((-1i16).to_be_bytes());
+    fn value(&mut self, column: usize, cell: Cell<'_>) -> Result<(), Refused> {
+        let Some(column) = self.columns.get(column) else { return Err("the table has no such column") };
+        write_field(&mut self.out, &column.staged, cell).map(drop)
     }
 }
 
