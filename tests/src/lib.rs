@@ -14,7 +14,9 @@ mod s3_front;
 mod scenario;
 mod small_disk;
 
-pub use compare::{Table, compare_parquet, compare_parquet_folds, compare_sqlite, compare_warehouse, table};
+pub use compare::{
+    Table, compare_parquet, compare_parquet_folds, compare_parquet_with_rows, compare_sqlite, compare_warehouse, table,
+};
 pub use environment::mainstem_binary;
 pub use mainstem::{Mainstem, Output, Run, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, run_command};
 pub use pipeline::Pipeline;
@@ -24,6 +26,6 @@ pub use s3_front::{Answer, S3Front};
 pub use scenario::Scenario;
 pub use small_disk::SmallDisk;
 pub use test_servers::{
-    Database, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, pg_bin, python, repository,
+    Database, Flavor, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, pg_bin, python, repository,
     wait_until, wait_until_for,
 };

@@ -21,6 +21,8 @@ mod keys_and_toast;
 mod limits;
 #[path = "blackbox/many_tables.rs"]
 mod many_tables;
+#[path = "blackbox/mysql.rs"]
+mod mysql;
 #[path = "blackbox/paused_writer.rs"]
 mod paused_writer;
 #[path = "blackbox/pipeline_files.rs"]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cli_server::{Database, server},
-    log_model::pipeline,
+    log_model::pipeline_of,
 };
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use connector_api::{Op, Recovery};
 use serde_json::json;
 
-use crate::{cli_server::Database, log_model::pipeline};
+use crate::{cli_server::Database, log_model::pipeline_of};
 
 const SORTED: &str = "select id || '|' || a from t order by (id || '|' || a) collate \"C\"";
 
