@@ -439,7 +439,7 @@ mod tests {
                         4 => Progress::Done(None),
                         _ => Progress::Left,
                     };
-                    let column = ColumnDefinition { name: "a".into(), column_type: "int".into(), charset: None };
+                    let column = ColumnDefinition { name: "a".into(), column_type: "int".into(), charset: None, row_end: false };
                     let definition = TableDefinition { name: table.clone(), columns: vec![column], key: vec!["a".into()] };
                     let definition = described.then(|| Arc::new(definition));
                     position.tables_mut().insert(table, TableState { progress, definition });

@@ -667,10 +667,7 @@ impl StreamState {
     fn shape(&mut self, name: &TableName, map: &TableMap) -> Result<Result<Arc<Shape>, String>, MySqlError> {
         let stored = self.position.tables().get(name).and_then(|state| state.definition.clone());
         let definition = if map.has_names {
-            let fits = |definition: &TableDefinition| {
-                definition.columns.len() == map.columns.len()
-                    && definition.columns.iter().zip(&map.columns).all(|(known, column)| Some(&known.name) == column.name.as_ref())
-            };
+            let fits = |definition: &TableDefinition| definition.describes(map);
             if !self.known.definitions.get(name).is_some_and(fits) {
                 let asked = self.with_side(|client| catalog::definitions(client, std::slice::from_ref(name)))?;
                 self.known.definitions.extend(asked);

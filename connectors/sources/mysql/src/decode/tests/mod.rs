@@ -52,6 +52,7 @@ fn read(compressed: &[u8], mariadb: bool) -> (Charsets, Vec<Captured>) {
                         name: words[1].to_owned(),
                         charset: (words[2] != "-").then(|| words[2].to_owned()),
                         column_type: String::from_utf8(hex(words[3])).unwrap(),
+                        row_end: words.get(4) == Some(&"end"),
                     }),
                     "key" => table.key = words[1..].iter().map(|word| (*word).to_owned()).collect(),
                     "select" => table.select = String::from_utf8(hex(words[1])).unwrap(),
@@ -171,6 +172,7 @@ fn shown(column: &ArrayRef, row: usize) -> Option<String> {
             let floats = items.as_primitive::<Float32Type>();
             floats.values().iter().flat_map(|float| float.to_le_bytes()).map(|byte| format!("{byte:02X}")).collect()
         }
+        DataType::Timestamp(..) => column.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
         other => panic!("{other}"),
     };
     Some(text)
@@ -219,6 +221,7 @@ fn a_changed_layout_is_seen_without_full_metadata() {
         name: "c".into(),
         column_type: column_type.into(),
         charset: charset.map(str::to_owned),
+        row_end: false,
     };
     // Each of these decodes the other's bytes without an error of its own.
     for (definition, type_code, metadata, unsigned, collation) in [
