@@ -177,3 +177,35 @@ fn old_versions_of_rows_are_no_rows() {
         assert_eq!(shape.is_ok(), name == "declared", "{name}");
     }
 }
+
+#[test]
+fn rows_that_were_taken_before_are_passed_over() {
+    for (flavor, charsets, tables) in captures() {
+        for table in tables.iter().filter(|table| table.is_decoded()) {
+            let definition = table.definition();
+            let shape =
+                Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, DecodeOptions::default()).unwrap();
+            let shape = Arc::new(shape);
+            let body = &table.inserts[0];
+            let event_type = if body[8] == 2 && body[9] == 0 { code::WRITE_ROWS } else { code::WRITE_ROWS_V1 };
+            let mut scratch = Vec::new();
+            let Ok(Event::Rows(event)) = Event::parse(&header(event_type), body, &mut scratch) else { panic!() };
+            let after = |skip: u64| {
+                let mut rows = TableRows::new(Arc::clone(&shape), Identity::Full, &source_info("mysql", "capture"));
+                let appended = rows.append(&STAMP, &event, skip).unwrap();
+                (appended, rows.finish().unwrap())
+            };
+            let (whole, all) = after(0);
+            assert_eq!(whole.seen, whole.appended);
+            for skip in 1..=u64::from(whole.seen) {
+                let (appended, rest) = after(skip);
+                let what = format!("{flavor} {} {skip}", table.name);
+                assert_eq!((appended.seen, u64::from(appended.appended)), (whole.seen, u64::from(whole.seen) - skip), "{what}");
+                assert_eq!(rest.orders.first().map(|order| order.ordinal), (rest.len() > 0).then_some(0), "{what}");
+                if let (Some(rest), Some(all)) = (rest.after, &all.after) {
+                    assert_eq!(rest, all.slice(skip as usize, rest.len()), "{what}");
+                }
+            }
+        }
+    }
+}
