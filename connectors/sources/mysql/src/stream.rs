@@ -693,7 +693,7 @@ impl StreamState {
             }
             return Ok(());
         }
-        let map = event.describe().map_err(|problem| self.event_error(problem))?;
+        let map = event.describe(self.known.charsets.is_mariadb()).map_err(|problem| self.event_error(problem))?;
         let shape = if altered && !map.has_names {
             Err("its definition was changed, and with `binlog_row_metadata` MINIMAL the log does not say how: SET GLOBAL binlog_row_metadata = \
                  FULL, and resnapshot the table"

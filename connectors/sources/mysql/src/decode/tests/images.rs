@@ -133,7 +133,7 @@ fn old_versions_of_rows_are_no_rows() {
         let (map_type, map) = &table.events[0];
         let mut scratch = Vec::new();
         let Ok(Event::TableMap(event)) = Event::parse(&header(*map_type), map, &mut scratch) else { panic!() };
-        let map = event.describe().unwrap();
+        let map = event.describe(true).unwrap();
         let definition = table.definition();
         assert!(definition.describes(&map), "{name}");
         let shape = Shape::new(&table.table(), &map, Some(&definition), &charsets, DecodeOptions::default()).unwrap();

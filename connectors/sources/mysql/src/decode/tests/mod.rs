@@ -20,6 +20,7 @@ struct Captured {
     definition: Vec<ColumnDefinition>,
     key: Vec<String>,
     name: String,
+    mariadb: bool,
     select: String,
     map: Vec<u8>,
     inserts: Vec<Vec<u8>>,
@@ -44,7 +45,7 @@ fn read(compressed: &[u8], mariadb: bool) -> (Charsets, Vec<Captured>) {
         match words[0] {
             "collation" => collations.push((words[1].parse().unwrap(), words[2].to_owned(), words[3].parse().unwrap())),
             "characters" => characters.push((words[1].to_owned(), hex(words[2]))),
-            "table" => tables.push(Captured { name: words[1].to_owned(), ..Captured::default() }),
+            "table" => tables.push(Captured { name: words[1].to_owned(), mariadb, ..Captured::default() }),
             kind => {
                 let table = tables.last_mut().unwrap();
                 match kind {
@@ -103,7 +104,7 @@ impl Captured {
     fn table_map(&self) -> TableMap {
         let mut scratch = Vec::new();
         match Event::parse(&header(code::TABLE_MAP), &self.map, &mut scratch) {
-            Ok(Event::TableMap(event)) => event.describe().unwrap(),
+            Ok(Event::TableMap(event)) => event.describe(self.mariadb).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -312,7 +313,7 @@ fn a_table_map_that_is_cut_off_never_panics() {
             for len in 0..table.map.len().min(500) {
                 let mut scratch = Vec::new();
                 if let Ok(Event::TableMap(event)) = Event::parse(&header(code::TABLE_MAP), &table.map[..len], &mut scratch) {
-                    let _: Result<TableMap, _> = TableMapEvent::describe(&event);
+                    let _: Result<TableMap, _> = TableMapEvent::describe(&event, table.mariadb);
                 }
             }
         }
