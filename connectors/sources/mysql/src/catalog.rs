@@ -163,8 +163,8 @@ pub(crate) fn definitions(client: &mut Client, tables: &[TableName]) -> Result<B
         let names = part.iter().map(|table| format!("({}, {})", quote_literal(&table.schema), quote_literal(&table.name)));
         let names = names.collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME FROM information_schema.COLUMNS \
-             WHERE (TABLE_SCHEMA, TABLE_NAME) IN ({names}) ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, GENERATION_EXPRESSION = 'ROW END' \
+             FROM information_schema.COLUMNS WHERE (TABLE_SCHEMA, TABLE_NAME) IN ({names}) ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
         );
         for row in client.query("read the columns of tables", &sql)? {
             let name = TableName::new(row.text(0), row.text(1));
@@ -175,6 +175,7 @@ pub(crate) fn definitions(client: &mut Client, tables: &[TableName]) -> Result<B
                 name: row.text(2).to_owned(),
                 column_type: row.text(3).to_owned(),
                 charset: row.get(4).map(str::to_owned),
+                row_end: row.is_true(5),
             };
             let empty = || TableDefinition { name: name.clone(), columns: Vec::new(), key: Vec::new() };
             found.entry(name.clone()).or_insert_with(empty).columns.push(column);
@@ -207,7 +208,9 @@ pub(crate) fn charsets(client: &mut Client) -> Result<Charsets, MySqlError> {
         let (names, row) = client.query_named("read the character sets", &sql)?;
         for (index, name) in names.iter().enumerate() {
             if !charsets.load(name, row.text(index).as_bytes()) {
-                return Err(MySqlError::protocol(format!("the character set {name} without its 256 characters")));
+                return Err(MySqlError::protocol(format!(
+                    "the character set {name} with another number of characters than it has"
+                )));
             }
         }
     }

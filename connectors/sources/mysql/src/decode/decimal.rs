@@ -138,8 +138,12 @@ fn split(text: &[u8], scale: u8) -> Result<(bool, &[u8], &[u8]), ValueProblem> {
 pub(super) fn parse_i128(text: &[u8], precision: u8, scale: u8) -> Result<i128, ValueProblem> {
     let (negative, whole, fraction) = split(text, scale)?;
     let mut value = 0i128;
-    for digit in whole.iter().chain(fraction) {
-        value = value.checked_mul(10).ok_or(ValueProblem::DecimalRange)? + i128::from(digit - b'0');
+    // 18 digits at a time: those fit into 64 bits, which are multiplied much faster.
+    for digits in [whole, fraction].into_iter().flat_map(|part| part.chunks(18)) {
+        let part = digits.iter().fold(0i64, |part, digit| part * 10 + i64::from(digit - b'0'));
+        let power = 10i64.pow(digits.len() as u32);
+        value =
+            value.checked_mul(power.into()).and_then(|value| value.checked_add(part.into())).ok_or(ValueProblem::DecimalRange)?;
     }
     let missing = u32::from(scale) - fraction.len() as u32;
     let value = 10i128.checked_pow(missing).and_then(|power| value.checked_mul(power)).ok_or(ValueProblem::DecimalRange)?;

@@ -145,7 +145,7 @@ impl TableRows {
     /// The rows of an event, but for the first `skip`, which were taken before. Their ordinals follow on the
     /// stamp's.
     pub(crate) fn append(&mut self, stamp: &Stamp<'_>, event: &RowsEvent<'_>, skip: u64) -> Result<Appended, RowsProblem> {
-        if event.columns != self.shape.plan.len() {
+        if event.columns != self.shape.plan.len() + self.shape.hidden.len() {
             return Err(self.row_error("another number of columns than its table has"));
         }
         let all = event.rows;
@@ -158,12 +158,13 @@ impl TableRows {
             if u64::from(row) < skip {
                 self.pass_over(event, all, &mut rest)?;
             } else {
-                match event.op {
-                    RowsOp::Insert => self.insert(stamp, row, ordinal, event, &mut rest)?,
+                let is_appended = match event.op {
+                    RowsOp::Insert if self.shape.row_end.is_none() => self.insert(stamp, row, ordinal, event, &mut rest)?,
+                    RowsOp::Insert => self.insert_version(stamp, row, ordinal, event, &mut rest)?,
                     RowsOp::Update => self.update(stamp, row, ordinal, event, &mut rest)?,
                     RowsOp::Delete => self.delete(stamp, row, ordinal, event, &mut rest)?,
-                }
-                appended += 1;
+                };
+                appended += u32::from(is_appended);
             }
             // Rows of a table without columns take no bytes: there is no telling how many.
             if rest.len() == before_row.len() {
@@ -192,7 +193,7 @@ impl TableRows {
         ordinal: u32,
         event: &RowsEvent<'_>,
         rest: &mut &[u8],
-    ) -> Result<(), RowsProblem> {
+    ) -> Result<bool, RowsProblem> {
         self.begin(Op::Insert, stamp, row, ordinal);
         self.builder.before().absent();
         let whole = event.after.is_full();
@@ -214,6 +215,15 @@ impl TableRows {
             append_binlog(&planned.value, data, column, &mut self.scratch)
                 .map_err(|problem| value_error(&self.shape, index, problem))?;
         }
+        for (index, layout) in self.shape.hidden.iter().enumerate() {
+            if event.after.get(self.shape.plan.len() + index) {
+                let is_null = bit(nulls, present);
+                present += 1;
+                if !is_null {
+                    layout.take(rest).ok_or_else(|| value_error(&self.shape, self.shape.plan.len(), ValueProblem::Length))?;
+                }
+            }
+        }
         if !whole {
             // The server left out what the statement did not name: its default, which the log does not say.
             for index in 0..self.shape.plan.len() {
@@ -222,7 +232,38 @@ impl TableRows {
                 }
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// An insert into a table with system versioning: of a row, or of an old version of one, which is no change of the table's rows.
+    fn insert_version(
+        &mut self,
+        stamp: &Stamp<'_>,
+        row: u32,
+        ordinal: u32,
+        event: &RowsEvent<'_>,
+        rest: &mut &[u8],
+    ) -> Result<bool, RowsProblem> {
+        let all = event.rows;
+        self.walk(Image::New, event.after, false, all, rest)?;
+        self.old.clear();
+        self.old.resize(self.new.len(), Slot::Absent);
+        if !self.is_current(all) {
+            return Ok(false);
+        }
+        self.begin(Op::Insert, stamp, row, ordinal);
+        self.builder.before().absent();
+        self.new_image(all)?;
+        Ok(true)
+    }
+
+    /// Whether the walked row is the present version, not an old one. What is not in the new image did not change.
+    fn is_current(&self, all: &[u8]) -> bool {
+        let Some(index) = self.shape.row_end else { return true };
+        match self.new.get(index).filter(|slot| **slot != Slot::Absent).or(self.old.get(index)) {
+            Some(Slot::Value(begin, end)) => is_end_of_time(bytes_of(all, *begin, *end)),
+            _ => true,
+        }
     }
 
     fn delete(
@@ -232,12 +273,17 @@ impl TableRows {
         ordinal: u32,
         event: &RowsEvent<'_>,
         rest: &mut &[u8],
-    ) -> Result<(), RowsProblem> {
-        self.begin(Op::Delete, stamp, row, ordinal);
-        self.builder.after().absent();
+    ) -> Result<bool, RowsProblem> {
         let all = event.rows;
         self.walk(Image::Old, event.before, false, all, rest)?;
-        self.old_image(all)
+        self.new.clear();
+        if !self.is_current(all) {
+            return Ok(false);
+        }
+        self.begin(Op::Delete, stamp, row, ordinal);
+        self.builder.after().absent();
+        self.old_image(all)?;
+        Ok(true)
     }
 
     fn update(
@@ -247,10 +293,21 @@ impl TableRows {
         ordinal: u32,
         event: &RowsEvent<'_>,
         rest: &mut &[u8],
-    ) -> Result<(), RowsProblem> {
+    ) -> Result<bool, RowsProblem> {
         let all = event.rows;
         self.walk(Image::Old, event.before, false, all, rest)?;
         self.walk(Image::New, event.after, event.partial, all, rest)?;
+        if !self.is_current(all) {
+            // With system versioning a row ends where it is deleted.
+            self.new.clear();
+            if !self.is_current(all) {
+                return Ok(false);
+            }
+            self.begin(Op::Delete, stamp, row, ordinal);
+            self.builder.after().absent();
+            self.old_image(all)?;
+            return Ok(true);
+        }
         let moved = self.key_differs(all);
         self.begin(if moved { Op::Move } else { Op::Update }, stamp, row, ordinal);
         if moved || self.identity == Identity::Full {
@@ -258,7 +315,8 @@ impl TableRows {
         } else {
             self.builder.before().absent();
         }
-        self.new_image(all)
+        self.new_image(all)?;
+        Ok(true)
     }
 
     /// Notes where the columns of the row at the front of `rest` stand, and takes it off.
@@ -272,8 +330,9 @@ impl TableRows {
         };
         slots.clear();
         let (mut present, mut documents) = (0, 0);
-        for (index, planned) in self.shape.plan.iter().enumerate() {
-            let is_document = planned.value == ValueType::Json;
+        let planned = self.shape.plan.iter().map(|planned| (planned.layout, matches!(planned.value, ValueType::Json)));
+        let hidden = self.shape.hidden.iter().map(|layout| (*layout, false));
+        for (index, (layout, is_document)) in planned.chain(hidden).enumerate() {
             // Bits stand for all documents of the table, whether or not they are in the image.
             let is_diff = is_document && bit(diffs, documents);
             documents += usize::from(is_document);
@@ -287,7 +346,7 @@ impl TableRows {
                 slots.push(Slot::Null);
                 continue;
             }
-            let data = planned.layout.take(rest).ok_or_else(|| value_error(&self.shape, index, ValueProblem::Length))?;
+            let data = layout.take(rest).ok_or_else(|| value_error(&self.shape, index, ValueProblem::Length))?;
             let end = (all.len() - rest.len()) as u32;
             let begin = end - data.len() as u32;
             slots.push(if is_diff { Slot::JsonDiff(begin, end) } else { Slot::Value(begin, end) });
@@ -299,7 +358,7 @@ impl TableRows {
     fn partial_columns<'a>(&self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let mut bytes = Bytes::new(rest, "a row");
         let options = bytes.packed().ok()?;
-        let documents = self.shape.plan.iter().filter(|planned| planned.value == ValueType::Json).count();
+        let documents = self.shape.plan.iter().filter(|planned| matches!(planned.value, ValueType::Json)).count();
         let diffs = if options & 1 != 0 { bytes.take(documents.div_ceil(8)).ok()? } else { &[] };
         *rest = bytes.rest();
         Some(diffs)
@@ -358,7 +417,7 @@ impl TableRows {
             .map_err(|problem| value_error(&self.shape, index, problem))?;
         }
         if any_unchanged {
-            for (index, slot) in self.new.iter().enumerate() {
+            for (index, slot) in self.new.iter().take(self.shape.plan.len()).enumerate() {
                 if *slot == Slot::Absent {
                     self.builder.mark_unchanged(index);
                 }
@@ -389,6 +448,16 @@ impl TableRows {
     #[cold]
     fn row_error(&self, problem: &'static str) -> RowsProblem {
         RowsProblem::Row { table: self.shape.table().clone(), problem }
+    }
+}
+
+/// Whether a row's end, as tables with system versioning have it, is that of a row that is there still: the last microsecond of the type, which MariaDB
+/// 11.5 moved from 2038 to 2106.
+fn is_end_of_time(end: &[u8]) -> bool {
+    const LAST_MICROSECOND: [u8; 3] = [0x0F, 0x42, 0x3F];
+    match end.split_first_chunk::<4>() {
+        Some(([0x7F | 0xFF, 0xFF, 0xFF, 0xFF], fraction)) => fraction == LAST_MICROSECOND,
+        _ => false,
     }
 }
 

@@ -5,11 +5,11 @@ use connector_api::{Column, Identity, TableName, TableSchema};
 use super::{
     DecodeOptions, ValueProblem,
     charset::Charsets,
-    definition::TableDefinition,
+    definition::{HASH, ROW_END, TableDefinition, is_reserved},
     sql_type::SqlType,
     value_type::{Layout, ValueType},
 };
-use crate::event::{TableMap, TableMapColumn};
+use crate::event::{TableMap, TableMapColumn, column_type};
 
 /// Why a table's rows cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,10 @@ pub(super) struct PlannedColumn {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shape {
     pub(super) plan: Vec<PlannedColumn>,
+    /// Columns behind those, which the server keeps for itself: in the log, but in no `SELECT *` and no catalog.
+    pub(super) hidden: Vec<Layout>,
+    /// Where the end of a row's time stands, in a table with system versioning (MariaDB). Counts the hidden columns.
+    pub(super) row_end: Option<usize>,
     /// Whether each column is part of the key.
     pub(super) is_key: Vec<bool>,
     /// The schema of rows whose old images are whole.
@@ -87,18 +91,24 @@ impl Shape {
         charsets: &Charsets,
         options: DecodeOptions,
     ) -> Result<Self, ShapeProblem> {
-        let types = if map.has_names {
+        let mut types = if map.has_names {
             described(map, definition, charsets)?
         } else {
             let definition = definition.ok_or_else(|| ShapeProblem::Metadata { column: "1".into() })?;
             agreed(map, definition, charsets)?
         };
-        let names: Vec<&str> = types.iter().map(|(name, _)| name.as_str()).collect();
+        let hidden_from = if map.has_names && charsets.is_mariadb() { hidden_from(map, definition) } else { types.len() };
         let key = match (&map.key, definition) {
             (Some(key), _) => key.clone(),
-            (None, definition) => key_indices(&names, definition),
+            (None, definition) => key_indices(&types, definition),
         };
-        Ok(Self::build(table, &types, Some(&map.columns), key, options))
+        let row_end = types
+            .iter()
+            .enumerate()
+            .position(|(index, (name, _))| if index < hidden_from { ends_row(name, definition) } else { name == ROW_END });
+        let hidden = types.split_off(hidden_from);
+        let hidden = hidden.iter().map(|(_, sql_type)| sql_type.plan(options, None).1).collect();
+        Ok(Self { hidden, ..Self::build(table, &types, Some(&map.columns), key, row_end, options) })
     }
 
     /// The shape of a snapshot's rows.
@@ -108,18 +118,21 @@ impl Shape {
         options: DecodeOptions,
     ) -> Result<Self, ShapeProblem> {
         let types = defined(definition, charsets)?;
-        let names: Vec<&str> = types.iter().map(|(name, _)| name.as_str()).collect();
-        let key = key_indices(&names, Some(definition));
-        Ok(Self::build(&definition.name, &types, None, key, options))
+        let key = key_indices(&types, Some(definition));
+        let row_end = types.iter().position(|(name, _)| ends_row(name, Some(definition)));
+        Ok(Self::build(&definition.name, &types, None, key, row_end, options))
     }
 
     fn build(
         table: &TableName,
         types: &[(String, SqlType)],
         map: Option<&[TableMapColumn]>,
-        key: Vec<usize>,
+        mut key: Vec<usize>,
+        row_end: Option<usize>,
         options: DecodeOptions,
     ) -> Self {
+        // With it the key tells versions of one row apart, of which only one counts.
+        key.retain(|index| row_end != Some(*index));
         let mut plan = Vec::with_capacity(types.len());
         let mut columns = Vec::with_capacity(types.len());
         let mut expressions = Vec::with_capacity(types.len());
@@ -131,7 +144,8 @@ impl Shape {
         }
         let is_key = (0..types.len()).map(|index| key.contains(&index)).collect();
         let schema = |identity| Arc::new(TableSchema::new(table.clone(), columns.clone(), key.clone(), identity));
-        Self { plan, is_key, full: schema(Identity::Full), by_key: schema(Identity::Key), expressions }
+        let hidden = Vec::new();
+        Self { plan, hidden, row_end, is_key, full: schema(Identity::Full), by_key: schema(Identity::Key), expressions }
     }
 
     /// The schema of rows whose old images hold so much. Nothing else than [`Identity::Full`] and [`Identity::Key`] is made.
@@ -172,10 +186,26 @@ fn expression(name: &str, value: &ValueType) -> String {
     }
 }
 
-fn key_indices(names: &[&str], definition: Option<&TableDefinition>) -> Vec<usize> {
+fn key_indices(types: &[(String, SqlType)], definition: Option<&TableDefinition>) -> Vec<usize> {
     let key = definition.map_or(&[][..], |definition| &definition.key);
-    let indices: Option<Vec<usize>> = key.iter().map(|key| names.iter().position(|name| name == key)).collect();
+    let indices: Option<Vec<usize>> = key.iter().map(|key| types.iter().position(|(name, _)| name == key)).collect();
     indices.unwrap_or_default()
+}
+
+/// Whether the column is the declared end of a row's time.
+fn ends_row(name: &str, definition: Option<&TableDefinition>) -> bool {
+    definition.and_then(|definition| definition.column(name)).is_some_and(|column| column.row_end)
+}
+
+/// Where MariaDB's hidden columns begin: the times of system versioning if none were declared, and the hashes of unique keys over long columns.
+fn hidden_from(map: &TableMap, definition: Option<&TableDefinition>) -> usize {
+    let is_hidden = |column: &TableMapColumn| {
+        let name = column.name.as_deref().unwrap_or_default();
+        let reserved =
+            is_reserved(name) && (name.starts_with(HASH) || column.type_code == column_type::TIMESTAMP2 && column.metadata == 6);
+        reserved && definition.is_none_or(|definition| definition.column(name).is_none())
+    };
+    map.columns.len() - map.columns.iter().rev().take_while(|column| is_hidden(column)).count()
 }
 
 fn defined(definition: &TableDefinition, charsets: &Charsets) -> Result<Vec<(String, SqlType)>, ShapeProblem> {

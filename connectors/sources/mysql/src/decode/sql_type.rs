@@ -328,7 +328,12 @@ mod tests {
     use super::*;
 
     fn parse(column_type: &str, charset: Option<&str>) -> Result<SqlType, ShapeProblem> {
-        let column = ColumnDefinition { name: "c".into(), column_type: column_type.into(), charset: charset.map(str::to_owned) };
+        let column = ColumnDefinition {
+            name: "c".into(),
+            column_type: column_type.into(),
+            charset: charset.map(str::to_owned),
+            row_end: false,
+        };
         SqlType::of_definition(&column, &Charsets::for_tests())
     }
 

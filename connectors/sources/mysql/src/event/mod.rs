@@ -293,7 +293,8 @@ mod tests {
         #[test]
         fn no_event_panics(event_type in prop_oneof![0u8..50, 155u8..180], body in proptest::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(Event::TableMap(event)) = Event::parse(&header(event_type, 0), &body, &mut Vec::new()) {
-                let _ = event.describe();
+                let _ = event.describe(false);
+                let _ = event.describe(true);
             }
             if let Ok(Event::TransactionPayload(payload)) = Event::parse(&header(event_type, 0), &body, &mut Vec::new())
                 && let Ok(mut events) = payload.events()

@@ -97,12 +97,13 @@ impl TableMapColumn {
         matches!(self.type_code, TINY | SHORT | INT24 | LONG | LONGLONG | NEWDECIMAL | FLOAT | DOUBLE | YEAR)
     }
 
-    fn is_text_in(&self, dialect: Dialect) -> bool {
+    /// Whether a list of character sets counts it: the servers differ in that.
+    fn is_text(&self, mariadb: bool) -> bool {
         use column_type::{BLOB, BLOB_COMPRESSED, GEOMETRY, STRING, VAR_STRING, VARCHAR, VARCHAR_COMPRESSED, VECTOR};
         match self.type_code {
             STRING | VAR_STRING | VARCHAR | BLOB | BLOB_COMPRESSED | VARCHAR_COMPRESSED => true,
-            VECTOR => dialect == Dialect::Mysql,
-            GEOMETRY => dialect == Dialect::Mariadb,
+            VECTOR => !mariadb,
+            GEOMETRY => mariadb,
             _ => false,
         }
     }
@@ -110,13 +111,6 @@ impl TableMapColumn {
     fn has_labels(&self) -> bool {
         matches!(self.type_code, column_type::ENUM | column_type::SET)
     }
-}
-
-/// The dialects differ in which types they list among those with a character set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    Mysql,
-    Mariadb,
 }
 
 impl<'a> TableMapEvent<'a> {
@@ -131,8 +125,8 @@ impl<'a> TableMapEvent<'a> {
         Ok(Self { table_id, database, table, definition, columns: bytes.rest() })
     }
 
-    /// Takes the description apart.
-    pub(crate) fn describe(&self) -> Result<TableMap, EventProblem> {
+    /// Takes the description apart. `mariadb` says which kind of server wrote it.
+    pub(crate) fn describe(&self, mariadb: bool) -> Result<TableMap, EventProblem> {
         let mut bytes = Bytes::new(self.columns, WHAT);
         let count = bytes.packed_len()?;
         let types = bytes.take(count)?;
@@ -151,7 +145,7 @@ impl<'a> TableMapEvent<'a> {
         while !bytes.is_empty() {
             let field = bytes.u8()?;
             let value = bytes.packed_bytes()?;
-            map.add(field, Bytes::new(value, WHAT))?;
+            map.add(field, Bytes::new(value, WHAT), mariadb)?;
         }
         if map.has_names && map.key.is_none() {
             map.key = Some(Vec::new());
@@ -162,7 +156,7 @@ impl<'a> TableMapEvent<'a> {
 
 impl TableMap {
     /// One field of the optional metadata. Fields that are not known say nothing that is needed.
-    fn add(&mut self, field: u8, mut value: Bytes<'_>) -> Result<(), EventProblem> {
+    fn add(&mut self, field: u8, mut value: Bytes<'_>, mariadb: bool) -> Result<(), EventProblem> {
         match field {
             1 => {
                 self.has_metadata = true;
@@ -173,8 +167,8 @@ impl TableMap {
                     column.unsigned = Some(byte >> (7 - index % 8) & 1 != 0);
                 }
             }
-            2 => self.default_charset(value, TextColumns::Text)?,
-            3 => self.column_charsets(value, TextColumns::Text)?,
+            2 => self.default_charset(value, TextColumns::Text { mariadb })?,
+            3 => self.column_charsets(value, TextColumns::Text { mariadb })?,
             4 => {
                 self.has_names = true;
                 for column in &mut self.columns {
@@ -230,9 +224,7 @@ impl TableMap {
         while !value.is_empty() {
             pairs.push((value.packed_len()?, collation(&mut value)?));
         }
-        // Indices count only these columns, so the dialect shows only where an index goes too far; MySQL has no compressed columns, and
-        // MariaDB no vectors and no JSON of this kind.
-        let mut columns = self.text_columns(which, self.dialect());
+        let mut columns = self.text_columns(which);
         columns.iter_mut().for_each(|column| column.collation = Some(default));
         for (index, collation) in pairs {
             columns.get_mut(index).ok_or(malformed("a character set of a column that is not there"))?.collation = Some(collation);
@@ -247,9 +239,7 @@ impl TableMap {
         while !value.is_empty() {
             collations.push(collation(&mut value)?);
         }
-        let fits = |map: &mut Self, dialect| map.text_columns(which, dialect).len() == collations.len();
-        let dialect = if fits(self, Dialect::Mysql) { Dialect::Mysql } else { Dialect::Mariadb };
-        let columns = self.text_columns(which, dialect);
+        let columns = self.text_columns(which);
         if columns.len() != collations.len() {
             return Err(malformed("another number of character sets than of columns that have one"));
         }
@@ -259,16 +249,9 @@ impl TableMap {
         Ok(())
     }
 
-    /// Where a list of pairs leaves it open, a type that only one dialect has tells.
-    fn dialect(&self) -> Dialect {
-        use column_type::{BLOB_COMPRESSED, VARCHAR_COMPRESSED};
-        let mariadb = |column: &TableMapColumn| matches!(column.type_code, BLOB_COMPRESSED | VARCHAR_COMPRESSED);
-        if self.columns.iter().any(mariadb) { Dialect::Mariadb } else { Dialect::Mysql }
-    }
-
-    fn text_columns(&mut self, which: TextColumns, dialect: Dialect) -> Vec<&mut TableMapColumn> {
+    fn text_columns(&mut self, which: TextColumns) -> Vec<&mut TableMapColumn> {
         let wanted = |column: &&mut TableMapColumn| match which {
-            TextColumns::Text => column.is_text_in(dialect),
+            TextColumns::Text { mariadb } => column.is_text(mariadb),
             TextColumns::Labelled => column.has_labels(),
         };
         self.columns.iter_mut().filter(wanted).collect()
@@ -291,7 +274,7 @@ impl TableMap {
 /// Which columns a list of character sets is about.
 #[derive(Debug, Clone, Copy)]
 enum TextColumns {
-    Text,
+    Text { mariadb: bool },
     Labelled,
 }
 
@@ -356,7 +339,7 @@ mod tests {
         ));
         let event = TableMapEvent::parse(&body).unwrap();
         assert_eq!((event.table_id, event.database, event.table), (0x7A, "d", "a"));
-        let map = event.describe().unwrap();
+        let map = event.describe(false).unwrap();
         let names: Vec<_> = map.columns.iter().map(|column| column.name.as_deref().unwrap()).collect();
         assert_eq!(names, ["y", "u", "s", "v", "t", "e", "st", "j", "g", "b", "d", "f", "vec", "bl"]);
         assert_eq!(map.key, Some(vec![0]));
@@ -371,7 +354,7 @@ mod tests {
         assert!(!column("y").nullable && column("u").nullable);
         for len in 0..body.len() {
             // What is cut off may look complete: metadata are optional. It must never panic.
-            let _ = TableMapEvent::parse(&body[..len]).and_then(|event| event.describe());
+            let _ = TableMapEvent::parse(&body[..len]).and_then(|event| event.describe(false));
         }
     }
 
@@ -383,13 +366,28 @@ mod tests {
             "feff070101d8030a08082e3f3f3f3f3f0808070100042d017901750173017601740165027374016a016701620164016602626c027575026934026936",
             "01630263740264740a0108050502017801e906050201610162080100"
         ));
-        let map = TableMapEvent::parse(&body).unwrap().describe().unwrap();
+        let map = TableMapEvent::parse(&body).unwrap().describe(true).unwrap();
         let column = |name| map.columns.iter().find(|column| column.name.as_deref() == Some(name)).unwrap();
         assert_eq!((column("j").collation, column("bl").collation, column("ct").collation), (Some(0x2E), Some(63), Some(8)));
         assert_eq!((column("uu").type_code, column("uu").metadata), (column_type::STRING, 16));
         assert_eq!((column("c").type_code, column("c").metadata), (column_type::VARCHAR_COMPRESSED, 301));
         assert_eq!((column("dt").type_code, column("dt").metadata), (column_type::DATETIME2, 3));
         assert_eq!((column("e").collation, column("st").collation), (Some(8), Some(8)));
+    }
+
+    /// A default and pairs: `(geometry, varchar, varchar)` of which the last differs, as each server counts them.
+    #[test]
+    fn the_servers_count_text_columns_differently() {
+        let body = |index: u8| {
+            let head = [&[7, 0, 0, 0, 0, 0, 1, 0, 1][..], b"d\0\x01t\0", &[3, 255, 15, 15, 5, 4, 10, 0, 10, 0, 7]].concat();
+            [&head[..], &[2, 3, 45, index, 8]].concat()
+        };
+        for (mariadb, index) in [(false, 1), (true, 2)] {
+            let map = TableMapEvent::parse(&body(index)).unwrap().describe(mariadb).unwrap();
+            let collations: Vec<_> = map.columns[1..].iter().map(|column| column.collation).collect();
+            assert_eq!(collations, [Some(45), Some(8)], "{mariadb}");
+        }
+        assert!(TableMapEvent::parse(&body(2)).unwrap().describe(false).is_err());
     }
 
     #[test]

@@ -227,6 +227,34 @@ def expressions(columns):
     return ", ".join(select), ", ".join(shown)
 
 
+def versions(run, directory, checksum):
+    """Tables with hidden columns: system versioning, implicit and declared, and unique keys over long columns."""
+    run("SET binlog_row_image = FULL")
+    tables = [("versions", "id int primary key, a int"), ("declared", "id int primary key, a int, s timestamp(6) generated always as row start, e timestamp(6) generated always as row end, period for system_time (s, e)"),
+              ("unkeyed", "id int, a int"), ("hashed", "id int, a text unique")]
+    for table, columns in tables:
+        run(f"CREATE TABLE {table} ({columns})" + (" WITH SYSTEM VERSIONING" if table != "hashed" else ""))
+        run("RESET MASTER")
+        for image in "FULL", "MINIMAL":
+            run(f"SET binlog_row_image = {image}")
+            for statement in ["INSERT INTO @ (id, a) VALUES (1, 10), (2, 20)", "UPDATE @ SET a = a + 1", "UPDATE @ SET id = 3 WHERE id = 2", "DELETE FROM @"]:
+                run(statement.replace("@", table))
+            if table != "hashed":
+                run(f"DELETE HISTORY FROM {table}")
+        print("table", table)
+        for row in run(f"SELECT COLUMN_NAME, CHARACTER_SET_NAME, COLUMN_TYPE, GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'capture' AND TABLE_NAME = '{table}' ORDER BY ORDINAL_POSITION"):
+            print("column", row[0].decode(), row[1].decode() if row[1] else "-", row[2].hex(), *(["end"] if row[3] == b"ROW END" else []))
+        print("key", *(row[0].decode() for row in run(f"SELECT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = 'capture' AND TABLE_NAME = '{table}' AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX")))
+        first = run("SHOW BINARY LOGS")[0][0].decode()
+        data, at = open(f"{directory}/{first}", "rb").read(), 4
+        while at < len(data):
+            kind, size = data[at + 4], int.from_bytes(data[at + 9 : at + 13], "little")
+            body = data[at + 19 : at + size]
+            if kind in (19, 23, 24, 25):
+                print("event", kind, (body[:-4] if checksum else body).hex())
+            at += size
+
+
 def main():
     server, flavor = Server(sys.argv[1]), sys.argv[2]
     mariadb = flavor.startswith("mariadb")
@@ -320,6 +348,8 @@ def main():
         if kind != 15:
             print("event", kind, (body[:-4] if checksum else body).hex())
         at += size
+    if mariadb:
+        versions(run, directory, checksum)
     run("DROP DATABASE capture")
 
 

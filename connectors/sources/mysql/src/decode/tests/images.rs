@@ -10,7 +10,11 @@ struct Changes {
 
 impl Changes {
     fn new(table: &Captured, charsets: &Charsets) -> Self {
-        let shape = Arc::new(Shape::of_definition(&table.definition(), charsets, DecodeOptions::default()).unwrap());
+        Self::with(Shape::of_definition(&table.definition(), charsets, DecodeOptions::default()).unwrap())
+    }
+
+    fn with(shape: Shape) -> Self {
+        let shape = Arc::new(shape);
         let rows = TableRows::new(Arc::clone(&shape), Identity::Full, &source_info("mysql", "capture"));
         Self { shape, identity: Identity::Full, rows, lines: Vec::new() }
     }
@@ -119,4 +123,89 @@ fn images_hold_what_the_server_sent() {
     assert_eq!(rest[3], "u|101 zzzzzzzzz t*300 [] 1|101 zzzzzzzzz t*300 [] 2");
     assert_eq!(rest[6], "d|101 zzzzzzzzz t*300 [] 2|");
     assert_eq!(rest.len(), 9);
+}
+
+#[test]
+fn old_versions_of_rows_are_no_rows() {
+    let [_, (_, charsets, tables)] = captures();
+    for name in ["versions", "declared", "unkeyed", "hashed"] {
+        let table = tables.iter().find(|table| table.name == name).unwrap();
+        let (map_type, map) = &table.events[0];
+        let mut scratch = Vec::new();
+        let Ok(Event::TableMap(event)) = Event::parse(&header(*map_type), map, &mut scratch) else { panic!() };
+        let map = event.describe(true).unwrap();
+        let definition = table.definition();
+        assert!(definition.describes(&map), "{name}");
+        let shape = Shape::new(&table.table(), &map, Some(&definition), &charsets, DecodeOptions::default()).unwrap();
+        let snapshot = Shape::of_definition(&definition, &charsets, DecodeOptions::default()).unwrap();
+        assert_eq!(shape.schema(Identity::Full), snapshot.schema(Identity::Full), "{name}: the hidden columns are in neither");
+        let mut changes = Changes::with(shape);
+        for (event_type, body) in &table.events {
+            changes.take(*event_type, body);
+        }
+        // Declared times are columns, but no reader can foresee them.
+        let lines: Vec<String> = changes
+            .lines
+            .iter()
+            .map(|line| {
+                line.split('|')
+                    .map(|image| image.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" "))
+                    .collect::<Vec<_>>()
+                    .join("|")
+            })
+            .collect();
+        let full = [
+            "c||1 10",
+            "c||2 20",
+            "u|1 10|1 11",
+            "u|2 20|2 21",
+            if matches!(name, "unkeyed" | "hashed") { "u|2 21|3 21" } else { "m|2 21|3 21" },
+            "d|1 11|",
+            "d|3 21|",
+        ];
+        let minimal = ["c||1 10", "c||2 20", "u||1 11", "u||2 21", "m|2 -|3 21", "d|1 -|", "d|3 -|"];
+        assert_eq!(lines[..7], full, "{name}");
+        match name {
+            // Without a key all columns tell a row, and the old image is whole.
+            "unkeyed" | "hashed" => assert_eq!(lines[7..], full, "{name}"),
+            _ => assert_eq!(lines[7..], minimal, "{name}"),
+        }
+        // Without full metadata a hidden column cannot be told from one that was added.
+        let mut minimal = map.clone();
+        (minimal.has_names, minimal.key) = (false, None);
+        let shape = Shape::new(&table.table(), &minimal, Some(&definition), &charsets, DecodeOptions::default());
+        assert_eq!(shape.is_ok(), name == "declared", "{name}");
+    }
+}
+
+#[test]
+fn rows_that_were_taken_before_are_passed_over() {
+    for (flavor, charsets, tables) in captures() {
+        for table in tables.iter().filter(|table| table.is_decoded()) {
+            let definition = table.definition();
+            let shape =
+                Shape::new(&table.table(), &table.table_map(), Some(&definition), &charsets, DecodeOptions::default()).unwrap();
+            let shape = Arc::new(shape);
+            let body = &table.inserts[0];
+            let event_type = if body[8] == 2 && body[9] == 0 { code::WRITE_ROWS } else { code::WRITE_ROWS_V1 };
+            let mut scratch = Vec::new();
+            let Ok(Event::Rows(event)) = Event::parse(&header(event_type), body, &mut scratch) else { panic!() };
+            let after = |skip: u64| {
+                let mut rows = TableRows::new(Arc::clone(&shape), Identity::Full, &source_info("mysql", "capture"));
+                let appended = rows.append(&STAMP, &event, skip).unwrap();
+                (appended, rows.finish().unwrap())
+            };
+            let (whole, all) = after(0);
+            assert_eq!(whole.seen, whole.appended);
+            for skip in 1..=u64::from(whole.seen) {
+                let (appended, rest) = after(skip);
+                let what = format!("{flavor} {} {skip}", table.name);
+                assert_eq!((appended.seen, u64::from(appended.appended)), (whole.seen, u64::from(whole.seen) - skip), "{what}");
+                assert_eq!(rest.orders.first().map(|order| order.ordinal), (!rest.is_empty()).then_some(0), "{what}");
+                if let (Some(rest), Some(all)) = (rest.after, &all.after) {
+                    assert_eq!(rest, all.slice(skip as usize, rest.len()), "{what}");
+                }
+            }
+        }
+    }
 }

@@ -20,6 +20,7 @@ struct Captured {
     definition: Vec<ColumnDefinition>,
     key: Vec<String>,
     name: String,
+    mariadb: bool,
     select: String,
     map: Vec<u8>,
     inserts: Vec<Vec<u8>>,
@@ -44,7 +45,7 @@ fn read(compressed: &[u8], mariadb: bool) -> (Charsets, Vec<Captured>) {
         match words[0] {
             "collation" => collations.push((words[1].parse().unwrap(), words[2].to_owned(), words[3].parse().unwrap())),
             "characters" => characters.push((words[1].to_owned(), hex(words[2]))),
-            "table" => tables.push(Captured { name: words[1].to_owned(), ..Captured::default() }),
+            "table" => tables.push(Captured { name: words[1].to_owned(), mariadb, ..Captured::default() }),
             kind => {
                 let table = tables.last_mut().unwrap();
                 match kind {
@@ -52,6 +53,7 @@ fn read(compressed: &[u8], mariadb: bool) -> (Charsets, Vec<Captured>) {
                         name: words[1].to_owned(),
                         charset: (words[2] != "-").then(|| words[2].to_owned()),
                         column_type: String::from_utf8(hex(words[3])).unwrap(),
+                        row_end: words.get(4) == Some(&"end"),
                     }),
                     "key" => table.key = words[1..].iter().map(|word| (*word).to_owned()).collect(),
                     "select" => table.select = String::from_utf8(hex(words[1])).unwrap(),
@@ -102,7 +104,7 @@ impl Captured {
     fn table_map(&self) -> TableMap {
         let mut scratch = Vec::new();
         match Event::parse(&header(code::TABLE_MAP), &self.map, &mut scratch) {
-            Ok(Event::TableMap(event)) => event.describe().unwrap(),
+            Ok(Event::TableMap(event)) => event.describe(self.mariadb).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -171,6 +173,7 @@ fn shown(column: &ArrayRef, row: usize) -> Option<String> {
             let floats = items.as_primitive::<Float32Type>();
             floats.values().iter().flat_map(|float| float.to_le_bytes()).map(|byte| format!("{byte:02X}")).collect()
         }
+        DataType::Timestamp(..) => column.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
         other => panic!("{other}"),
     };
     Some(text)
@@ -219,6 +222,7 @@ fn a_changed_layout_is_seen_without_full_metadata() {
         name: "c".into(),
         column_type: column_type.into(),
         charset: charset.map(str::to_owned),
+        row_end: false,
     };
     // Each of these decodes the other's bytes without an error of its own.
     for (definition, type_code, metadata, unsigned, collation) in [
@@ -309,7 +313,7 @@ fn a_table_map_that_is_cut_off_never_panics() {
             for len in 0..table.map.len().min(500) {
                 let mut scratch = Vec::new();
                 if let Ok(Event::TableMap(event)) = Event::parse(&header(code::TABLE_MAP), &table.map[..len], &mut scratch) {
-                    let _: Result<TableMap, _> = TableMapEvent::describe(&event);
+                    let _: Result<TableMap, _> = TableMapEvent::describe(&event, table.mariadb);
                 }
             }
         }
