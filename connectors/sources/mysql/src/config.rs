@@ -1,9 +1,11 @@
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf};
 
 use connector_api::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use source_tailing::{Check, Naming, TablePattern, TlsSettings, UrlParts};
+
+use crate::decode::{DecodeOptions, TinyInt1, ZeroDates};
 
 /// Settings of the `mysql` source, which reads MySQL and MariaDB.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -78,30 +80,6 @@ pub enum SnapshotLock {
     Global,
     /// `LOCK TABLES … READ` of the captured tables: needs LOCK TABLES on them.
     Tables,
-}
-
-/// How dates that are none arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ZeroDates {
-    /// As NULL. A real 1970-01-01 stays what it is.
-    #[default]
-    Null,
-    /// All date, datetime and timestamp columns arrive as text, exactly as the server prints it.
-    Text,
-    /// Such a value stops the pipeline.
-    Error,
-}
-
-/// How `tinyint(1)` arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TinyInt1 {
-    /// As a number: it can hold -128 to 127.
-    #[default]
-    Number,
-    /// As true or false; anything but 0 is true.
-    Bool,
 }
 
 /// Whether the connection is encrypted, and what of the server's certificate is checked. The modes and their meaning are those of MySQL's
@@ -185,10 +163,7 @@ pub(crate) struct Settings {
     pub tables: Vec<TablePattern>,
     pub server_id: Option<u32>,
     pub snapshot: SnapshotConfig,
-    pub zero_dates: ZeroDates,
-    pub tinyint1: TinyInt1,
-    /// Another replica with our server_id may be ours still, of a connection that the server has not yet seen break: how long to try.
-    pub server_id_patience: Duration,
+    pub decode: DecodeOptions,
 }
 
 /// The field and what is wrong with it.
@@ -245,9 +220,7 @@ impl Settings {
             tables,
             server_id: config.server_id,
             snapshot: config.snapshot,
-            zero_dates: config.zero_dates,
-            tinyint1: config.tinyint1,
-            server_id_patience: Duration::from_secs(10),
+            decode: DecodeOptions { zero_dates: config.zero_dates, tinyint1: config.tinyint1 },
         })
     }
 

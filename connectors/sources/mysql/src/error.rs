@@ -34,6 +34,8 @@ pub(crate) mod number {
     pub(crate) const SPECIFIC_ACCESS_DENIED: u16 = 1227;
     pub(crate) const BINLOG_FATAL: u16 = 1236;
     pub(crate) const TABLE_DEFINITION_CHANGED: u16 = 1412;
+    /// MariaDB's.
+    pub(crate) const SAME_SERVER_ID: u16 = 4052;
 }
 
 /// What can be done where the stream cannot go on.
@@ -71,7 +73,9 @@ pub(crate) enum MySqlError {
     Protocol { problem: String },
     #[error("{problem}; {remedy}")]
     Prerequisite { problem: String, remedy: String },
-    #[error("another replica with server_id {server_id} is connected to this server; give each pipeline a `server_id` of its own ({message})")]
+    #[error(
+        "another replica with server_id {server_id} is connected to this server; give each pipeline a `server_id` of its own ({message})"
+    )]
     ServerIdTaken { server_id: u32, message: String },
     #[error("cannot go on without a gap: {problem}. Choose: {choices}")]
     Gap { problem: String, choices: String },

@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 
 use connector_api::{SourcePosition, TableName};
+use source_tailing::codec::{Reader, put_after, put_number, put_text};
 
 use crate::{error::PostgresError, lsn::Lsn};
 
@@ -150,44 +151,22 @@ impl Position {
 
     pub(crate) fn decode(position: &SourcePosition) -> Result<Self, PostgresError> {
         let unreadable = |problem: &str| PostgresError::Position { problem: problem.to_owned() };
-        let mut reader = Reader(position.as_bytes());
+        let mut reader = Reader::new(position.as_bytes());
         match reader.byte() {
             Some(VERSION) => {}
             Some(other) => return Err(unreadable(&format!("its version is {other}, this program reads version {VERSION}"))),
             None => return Err(unreadable("it is empty")),
         }
-        let decoded = reader.position().ok_or_else(|| unreadable("its bytes end too early or make no sense"))?;
-        if reader.0.is_empty() { Ok(decoded) } else { Err(unreadable("it goes on behind its end")) }
+        let decoded = read_position(&mut reader).ok_or_else(|| unreadable("its bytes end too early or make no sense"))?;
+        if reader.is_empty() { Ok(decoded) } else { Err(unreadable("it goes on behind its end")) }
     }
 }
 
 /// The LSN of a position, without reading the rest.
 pub(crate) fn lsn_of(position: &SourcePosition) -> Option<Lsn> {
-    let mut reader = Reader(position.as_bytes());
+    let mut reader = Reader::new(position.as_bytes());
     (reader.byte()? == VERSION).then_some(())?;
     reader.u64().map(Lsn)
-}
-
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_number(out, text.len() as u64);
-    out.extend(text.as_bytes());
-}
-
-fn put_after(out: &mut Vec<u8>, previous: &str, text: &str) {
-    let mut shared = previous.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
-    while !text.is_char_boundary(shared) || !previous.is_char_boundary(shared) {
-        shared -= 1;
-    }
-    put_number(out, shared as u64);
-    put_text(out, &text[shared..]);
 }
 
 fn encode_tail(origin: &Origin, tables: &BTreeMap<u32, TableState>) -> Vec<u8> {
@@ -219,81 +198,38 @@ fn encode_tail(origin: &Origin, tables: &BTreeMap<u32, TableState>) -> Vec<u8> {
     out
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*array)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7F).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(number);
-            }
+fn read_position(reader: &mut Reader<'_>) -> Option<Position> {
+    let text = |reader: &mut Reader<'_>| reader.text().map(str::to_owned);
+    let lsn = Lsn(reader.u64()?);
+    let open = match reader.byte()? {
+        0 => None,
+        1 => {
+            let final_lsn = Lsn(reader.u64()?);
+            Some(OpenTransaction { final_lsn, xid: u32::from_be_bytes(reader.array()?), rows: reader.u64()? })
         }
-        None
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (text, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok().map(str::to_owned)
-    }
-
-    fn after(&mut self, previous: &str) -> Option<String> {
-        let shared = usize::try_from(self.number()?).ok()?;
-        Some(previous.get(..shared)?.to_owned() + &self.text()?)
-    }
-
-    fn position(&mut self) -> Option<Position> {
-        let lsn = Lsn(self.u64()?);
-        let open = match self.byte()? {
-            0 => None,
-            1 => {
-                let final_lsn = Lsn(self.u64()?);
-                Some(OpenTransaction { final_lsn, xid: u32::from_be_bytes(self.array()?), rows: self.u64()? })
-            }
+        _ => return None,
+    };
+    let (system_id, database, slot, publication) = (text(reader)?, text(reader)?, text(reader)?, text(reader)?);
+    let timeline = u32::try_from(reader.number()?).ok()?;
+    let (protocol, binary) = (reader.byte()?, reader.byte()? == 1);
+    let mut position = Position::new(lsn, Origin { system_id, timeline, database, slot, publication, protocol, binary });
+    position.open = open;
+    let (mut oid, mut name) = (0u32, TableName::new("", ""));
+    for _ in 0..reader.number()? {
+        oid = oid.checked_add(u32::try_from(reader.number()?).ok()?)?;
+        let progress = match reader.byte()? {
+            0 => Progress::Pending,
+            1 => Progress::Restart,
+            2 => Progress::Copying(Lsn(reader.u64()?)),
+            3 => Progress::Done(Some(Lsn(reader.u64()?))),
+            4 => Progress::Done(None),
+            5 => Progress::Left,
             _ => return None,
         };
-        let (system_id, database, slot, publication) = (self.text()?, self.text()?, self.text()?, self.text()?);
-        let timeline = u32::try_from(self.number()?).ok()?;
-        let (protocol, binary) = (self.byte()?, self.byte()? == 1);
-        let mut position = Position::new(lsn, Origin { system_id, timeline, database, slot, publication, protocol, binary });
-        position.open = open;
-        let (mut oid, mut name) = (0u32, TableName::new("", ""));
-        for _ in 0..self.number()? {
-            oid = oid.checked_add(u32::try_from(self.number()?).ok()?)?;
-            let progress = match self.byte()? {
-                0 => Progress::Pending,
-                1 => Progress::Restart,
-                2 => Progress::Copying(Lsn(self.u64()?)),
-                3 => Progress::Done(Some(Lsn(self.u64()?))),
-                4 => Progress::Done(None),
-                5 => Progress::Left,
-                _ => return None,
-            };
-            name = TableName { schema: self.after(&name.schema)?, name: self.after(&name.name)? };
-            position.tables.insert(oid, TableState { name: name.clone(), progress });
-        }
-        Some(position)
+        name = TableName { schema: reader.after(&name.schema)?, name: reader.after(&name.name)? };
+        position.tables.insert(oid, TableState { name: name.clone(), progress });
     }
+    Some(position)
 }
 
 #[cfg(test)]

@@ -42,11 +42,17 @@ impl GroupBuilder {
     /// Counts a row of that many bytes and returns its ordinal.
     #[inline]
     pub fn count(&mut self, bytes: usize) -> u32 {
+        self.count_rows(1, bytes)
+    }
+
+    /// Counts rows of that many bytes together and returns the ordinal of the first.
+    #[inline]
+    pub fn count_rows(&mut self, rows: u32, bytes: usize) -> u32 {
         if self.rows == 0 {
             self.begun = Some(Instant::now());
         }
         let ordinal = self.rows;
-        self.rows += 1;
+        self.rows += rows;
         self.bytes += bytes;
         ordinal
     }

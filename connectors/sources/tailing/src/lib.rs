@@ -5,6 +5,8 @@
 //! the runtime; [`GroupBuilder`] counts what is collected and [`Cadence`] says when it goes; [`Socket`] and [`Pace`] are how bytes come in;
 //! [`TablePattern`] is a
 //! line under `tables:`, [`UrlParts`] what stands under `url:`.
+pub mod codec;
+
 mod cadence;
 mod group;
 mod handover;

@@ -1,4 +1,4 @@
-use super::{Bytes, Event, EventHeader, EventProblem, payload};
+use super::{Bytes, Event, EventHeader, EventProblem, Xid, payload};
 
 /// What follows each event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,13 @@ pub(super) fn rotate(body: &[u8]) -> Result<Event<'_>, EventProblem> {
     Ok(Event::Rotate { file: bytes.utf8(bytes.rest())?, position })
 }
 
+/// One phase or two, format, lengths of the XID's two parts, the parts.
 pub(super) fn xa_prepare(body: &[u8]) -> Result<Event<'_>, EventProblem> {
-    // The transaction's XID follows. It stands in the query events around this one too.
-    Ok(Event::XaPrepare { one_phase: Bytes::new(body, "an XA prepare event").u8()? != 0 })
+    let mut bytes = Bytes::new(body, "an XA prepare event");
+    let one_phase = bytes.u8()? != 0;
+    let (format, global_len, branch_len) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
+    let (global, branch) = (bytes.take(global_len as usize)?, bytes.take(branch_len as usize)?);
+    Ok(Event::XaPrepare { one_phase, xid: Xid { format, global, branch } })
 }
 
 pub(super) fn incident(body: &[u8]) -> Result<Event<'_>, EventProblem> {

@@ -15,10 +15,10 @@ pub(crate) use self::{
     bytes::Bytes,
     control::{ChecksumAlgorithm, FormatDescription, Query},
     gtid::{MariadbGtid, MysqlGtid},
-    payload::{PayloadEvents, RowsFragment, TransactionPayload},
-    query::{Statement, classify},
+    payload::{RowsFragment, TransactionPayload, ZlibHeader, inflate},
+    query::{DefinitionVerb, QualifiedName, Statement, classify},
     rows::{Bitmap, RowsEvent, RowsOp},
-    table_map::{TableMap, TableMapColumn, TableMapEvent},
+    table_map::{TableMap, TableMapColumn, TableMapEvent, column_type},
 };
 
 /// Type codes of events. Those from 160 on are MariaDB's.
@@ -139,6 +139,26 @@ impl EventHeader {
     }
 }
 
+/// The name of a transaction of `XA`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Xid<'a> {
+    pub format: u32,
+    pub global: &'a [u8],
+    pub branch: &'a [u8],
+}
+
+/// As statements in the log write it: `X'6162',X'',1`.
+impl std::fmt::Display for Xid<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [self.global, self.branch] {
+            f.write_str("X'")?;
+            part.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+            f.write_str("',")?;
+        }
+        write!(f, "{}", self.format)
+    }
+}
+
 /// A parsed event.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event<'a> {
@@ -156,6 +176,7 @@ pub(crate) enum Event<'a> {
     /// Ends a transaction of `XA PREPARE`, or commits it when it is in one phase.
     XaPrepare {
         one_phase: bool,
+        xid: Xid<'a>,
     },
     MysqlGtid(MysqlGtid<'a>),
     /// Begins a transaction of a server without GTIDs.

@@ -87,6 +87,11 @@ pub(crate) struct TableMapColumn {
 }
 
 impl TableMapColumn {
+    /// Whether the values have the form of dates and times before MySQL 5.6 and MariaDB 10.
+    pub(crate) fn is_old_temporal(&self) -> bool {
+        matches!(self.type_code, column_type::TIME | column_type::DATETIME | column_type::TIMESTAMP)
+    }
+
     fn is_number(&self) -> bool {
         use column_type::{DOUBLE, FLOAT, INT24, LONG, LONGLONG, NEWDECIMAL, SHORT, TINY, YEAR};
         matches!(self.type_code, TINY | SHORT | INT24 | LONG | LONGLONG | NEWDECIMAL | FLOAT | DOUBLE | YEAR)

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    error::{MySqlError, ServerError, number},
+    error::{MySqlError, number},
     event::Bytes,
 };
 
@@ -108,16 +108,25 @@ impl Client {
     pub(crate) fn query_within(&mut self, doing: &str, sql: &str, limit: Duration) -> Result<Vec<Row>, MySqlError> {
         let deadline = Instant::now() + limit;
         let columns = self.start(doing, sql, deadline)?;
+        self.rows(doing, columns, deadline)
+    }
+
+    /// The rows of a statement that was started.
+    fn rows(&mut self, doing: &str, columns: usize, deadline: Instant) -> Result<Vec<Row>, MySqlError> {
         let mut rows = Vec::new();
-        while columns > 0 {
+        if columns == 0 {
+            return Ok(rows);
+        }
+        loop {
             let row = self.connection.message(Some(deadline), |body| match answer(doing, body)? {
                 Answer::Row(bytes) => text_row(bytes, columns).map(Some),
                 Answer::End => Ok(None),
             })?;
-            let Some(row) = row else { break };
-            rows.push(row);
+            match row {
+                Some(row) => rows.push(row),
+                None => return Ok(rows),
+            }
         }
-        Ok(rows)
     }
 
     /// Runs a statement of which no rows are wanted.
@@ -129,6 +138,27 @@ impl Client {
     pub(crate) fn query_one(&mut self, doing: &str, sql: &str) -> Result<Row, MySqlError> {
         let rows = self.query(doing, sql)?;
         rows.into_iter().next().ok_or_else(|| MySqlError::protocol(format!("no row when asked to {doing}")))
+    }
+
+    /// [`query_one`](Self::query_one) with the names of the columns.
+    pub(crate) fn query_named(&mut self, doing: &str, sql: &str) -> Result<(Vec<String>, Row), MySqlError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut names = Vec::new();
+        let columns = self.begin(doing, sql, deadline, |body| {
+            names.push(column_name(body)?);
+            Ok(())
+        })?;
+        let found = self.rows(doing, columns, deadline)?.into_iter().next();
+        found.map(|row| (names, row)).ok_or_else(|| MySqlError::protocol(format!("no row when asked to {doing}")))
+    }
+
+    /// Sends a command whose only answer is that it was done.
+    pub(crate) fn command(&mut self, doing: &str, command: u8, arguments: &[u8]) -> Result<(), MySqlError> {
+        self.connection.command(command, arguments)?;
+        self.connection.message(Some(Instant::now() + ANSWER_TIMEOUT), |body| match body {
+            [0xFF, rest @ ..] => Err(MySqlError::Server { doing: doing.to_owned(), error: server_error(rest)? }),
+            _ => Ok(()),
+        })
     }
 
     /// A system variable's value; `None` where the server has no such variable.
@@ -145,6 +175,16 @@ impl Client {
     /// Sends a statement and reads up to its first row. Returns the number of columns, 0 if it gives no rows. Then rows follow until
     /// [`Answer::End`]: see [`answer`].
     pub(crate) fn start(&mut self, doing: &str, sql: &str, deadline: Instant) -> Result<usize, MySqlError> {
+        self.begin(doing, sql, deadline, |_| Ok(()))
+    }
+
+    fn begin(
+        &mut self,
+        doing: &str,
+        sql: &str,
+        deadline: Instant,
+        mut definition: impl FnMut(&[u8]) -> Result<(), MySqlError>,
+    ) -> Result<usize, MySqlError> {
         self.connection.command(COM_QUERY, sql.as_bytes())?;
         let columns = self.connection.message(Some(deadline), |body| match body {
             [0xFF, rest @ ..] => Err(MySqlError::Server { doing: doing.to_owned(), error: server_error(rest)? }),
@@ -155,10 +195,11 @@ impl Client {
         if columns == 0 {
             return Ok(0);
         }
-        // Definitions of the columns, and what ends them.
-        for _ in 0..=columns {
-            self.connection.message(Some(deadline), |_| Ok(()))?;
+        for _ in 0..columns {
+            self.connection.message(Some(deadline), &mut definition)?;
         }
+        // What ends the definitions.
+        self.connection.message(Some(deadline), |_| Ok(()))?;
         Ok(columns)
     }
 
@@ -184,6 +225,15 @@ fn answer<'a>(doing: &str, body: &'a [u8]) -> Result<Answer<'a>, MySqlError> {
         [0xFF, rest @ ..] => Err(MySqlError::Server { doing: doing.to_owned(), error: server_error(rest)? }),
         _ => Ok(Answer::Row(body)),
     }
+}
+
+/// A column's definition: catalog, schema, table, original table, name.
+fn column_name(body: &[u8]) -> Result<String, MySqlError> {
+    let mut bytes = Bytes::new(body, "a column's definition");
+    for _ in 0..4 {
+        bytes.packed_bytes().map_err(malformed)?;
+    }
+    Ok(String::from_utf8_lossy(bytes.packed_bytes().map_err(malformed)?).into_owned())
 }
 
 fn text_row(body: &[u8], columns: usize) -> Result<Row, MySqlError> {

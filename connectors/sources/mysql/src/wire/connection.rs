@@ -40,7 +40,6 @@ pub(crate) struct Connection {
     /// The parts so far of a message of several packets.
     parts: Vec<u8>,
     version: Version,
-    thread_id: u32,
 }
 
 impl Connection {
@@ -54,11 +53,9 @@ impl Connection {
             Host::Name(name) => Socket::connect_tcp(name, settings.port, deadline, buffer_bytes),
         };
         let socket = socket.map_err(failed)?;
-        let mut connection =
-            Self { socket, address: address.clone(), sequence: 0, parts: Vec::new(), version: Version::default(), thread_id: 0 };
+        let mut connection = Self { socket, address: address.clone(), sequence: 0, parts: Vec::new(), version: Version::default() };
         let greeting = connection.message(Some(deadline), |body| handshake::greeting(body, settings))?;
         connection.version = greeting.version;
-        connection.thread_id = greeting.thread_id;
         let connection = connection.encrypt(settings, &greeting)?;
         handshake::log_in(connection, settings, greeting, deadline)
     }
@@ -72,7 +69,9 @@ impl Connection {
         }
         if !greeting.offers_tls {
             let mode = settings.ssl_mode;
-            return Err(failed(format!("the server offers no TLS, and `ssl_mode: {mode}` wants it; set `ssl_cert` and `ssl_key` at the server")));
+            return Err(failed(format!(
+                "the server offers no TLS, and `ssl_mode: {mode}` wants it; set `ssl_cert` and `ssl_key` at the server"
+            )));
         }
         self.send_packet(&handshake::ssl_request())?;
         let socket = self.socket.start_tls(&settings.tls, name).map_err(|error| match error {
@@ -84,11 +83,6 @@ impl Connection {
 
     pub(crate) fn version(&self) -> Version {
         self.version
-    }
-
-    /// The number by which the server can be told to kill this connection.
-    pub(crate) fn thread_id(&self) -> u32 {
-        self.thread_id
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -134,10 +128,7 @@ impl Connection {
 
     /// Hands the messages that were received in whole to `take`, in place, until it says [`Step::Stop`] or there is none left.
     #[inline]
-    pub(crate) fn take_messages(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> Result<Step, MySqlError>,
-    ) -> Result<Step, MySqlError> {
+    pub(crate) fn take_messages(&mut self, mut take: impl FnMut(&[u8]) -> Result<Step, MySqlError>) -> Result<Step, MySqlError> {
         let mut consumed = 0;
         let mut step = Ok(Step::More);
         let bytes = self.socket.buffered();

@@ -87,7 +87,6 @@ pub(super) fn version(text: &str) -> Version {
 #[derive(Debug)]
 pub(super) struct Greeting {
     pub version: Version,
-    pub thread_id: u32,
     pub offers_tls: bool,
     challenge: Vec<u8>,
     method: String,
@@ -104,7 +103,7 @@ pub(super) fn greeting(body: &[u8], settings: &Settings) -> Result<Greeting, MyS
     }
     let name = zero_ended(&mut bytes)?;
     let version = version(&String::from_utf8_lossy(name));
-    let thread_id = bytes.u32().map_err(malformed)?;
+    let _thread_id = bytes.u32().map_err(malformed)?;
     let mut challenge = bytes.take(8).map_err(malformed)?.to_vec();
     bytes.u8().map_err(malformed)?;
     let low = bytes.u16().map_err(malformed)?;
@@ -120,7 +119,7 @@ pub(super) fn greeting(body: &[u8], settings: &Settings) -> Result<Greeting, MyS
     challenge.extend_from_slice(rest.strip_suffix(&[0]).unwrap_or(rest));
     let method = zero_ended(&mut bytes)?;
     let method = String::from_utf8_lossy(method).into_owned();
-    Ok(Greeting { version, thread_id, offers_tls: capabilities & capability::SSL != 0, challenge, method })
+    Ok(Greeting { version, offers_tls: capabilities & capability::SSL != 0, challenge, method })
 }
 
 fn zero_ended<'a>(bytes: &mut Bytes<'a>) -> Result<&'a [u8], MySqlError> {
@@ -154,12 +153,13 @@ pub(super) fn log_in(
     let mut method = Method::named(&greeting.method);
     let mut challenge = greeting.challenge;
     // A method that we do not know is answered with nothing: the server then names the one that the account has.
-    let answer = method.map(|method| auth::answer(method, password, &challenge, connection.is_private())).transpose().map_err(fail)?;
+    let answer =
+        method.map(|method| auth::answer(method, password, &challenge, connection.is_private())).transpose().map_err(fail)?;
     let mut body = if encrypted { ssl_request() } else { without_tls() };
     body.extend(settings.user.as_bytes());
     body.push(0);
     put_bytes(&mut body, &answer.unwrap_or_default());
-    body.extend(method.map_or(greeting.method.as_str(), Method::name).as_bytes());
+    body.extend(method.map_or(greeting.method.as_bytes(), |method| method.name().as_bytes()));
     body.push(0);
     put_attributes(&mut body);
     connection.send_packet(&body)?;

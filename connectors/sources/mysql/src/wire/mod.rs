@@ -5,7 +5,7 @@ mod connection;
 mod handshake;
 
 pub(crate) use self::{
-    client::{Answer, Client, Row, quote_identifier, quote_literal},
+    client::{Client, quote_identifier, quote_literal},
     connection::{Connection, Step, server_error},
     handshake::{Flavor, Version},
 };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli_server::Database,
-    log_model::{Pipeline, connector},
+    log_model::{connector, with},
 };
 
 fn database() -> Database {
@@ -26,7 +26,7 @@ fn needs_tls(settings: &Value) -> bool {
 async fn drained(database: &Database, settings: Value) -> Result<usize, String> {
     let mut all = json!({ "tables": ["t"] });
     all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-    let mut pipeline = Pipeline::with(&database.name, all);
+    let mut pipeline = with(&database.name, all);
     pipeline.try_drain().await.map_err(|error| {
         assert!(!error.to_string().contains("secret"), "{error}");
         error.to_string()
@@ -117,6 +117,6 @@ async fn check_finds_what_is_missing_and_creates_nothing() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_tried_again() {
-    let pipeline = Pipeline::with("x", json!({ "url": "postgres://x@127.0.0.1:1/d", "tables": ["t"] }));
+    let pipeline = with("x", json!({ "url": "postgres://x@127.0.0.1:1/d", "tables": ["t"] }));
     assert_eq!(pipeline.open(true).await.err().unwrap().recovery(), Recovery::Retry);
 }

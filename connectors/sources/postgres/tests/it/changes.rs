@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     cli_server::Database,
-    log_model::{Change, NULL, Pipeline, UNCHANGED},
+    log_model::{Change, NULL, UNCHANGED, pipeline_of, with},
 };
 
 /// Runs statements behind an empty snapshot and returns the changes.
@@ -14,7 +14,7 @@ async fn changes(setup: &str, tables: &[&str], statements: &str) -> Vec<Change> 
     for binary in [true, false] {
         let database = Database::new();
         database.sql(setup);
-        let mut pipeline = Pipeline::new(&database, tables, json!({ "binary": binary }));
+        let mut pipeline = pipeline_of(&database, tables, json!({ "binary": binary }));
         pipeline.drain().await;
         pipeline.changes.clear();
         database.sql(statements);
@@ -63,9 +63,9 @@ async fn inserts_updates_moves_deletes_truncates() {
     found_sorted[6..8].sort();
     expected[6..8].sort();
     assert_eq!(found_sorted, expected);
-    assert!(found.iter().all(|change| change.xid.is_some()));
-    assert_eq!(found[4].xid, found[8].xid);
-    assert_ne!(found[0].xid, found[1].xid);
+    assert!(found.iter().all(|change| change.transaction.is_some()));
+    assert_eq!(found[4].transaction, found[8].transaction);
+    assert_ne!(found[0].transaction, found[1].transaction);
 }
 
 #[tokio::test]
@@ -168,14 +168,14 @@ async fn rows_come_under_the_shape_that_they_were_written_in() {
 async fn queued_rows_keep_the_shape_they_had() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text); create table other (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t", "other"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t", "other"], json!({}));
     pipeline.drain().await;
     database.sql(
         "insert into t values (1, 'x'); alter table t drop column a; insert into other values (1); alter table other add column n int; \
          insert into t values (2); alter table t rename to t2; insert into t2 values (3); insert into other values (2, 2);",
     );
     // The name under which the table is asked for is gone: the stored position still says what it was.
-    let mut settled = Pipeline::new(&database, &["t2", "other"], json!({}));
+    let mut settled = pipeline_of(&database, &["t2", "other"], json!({}));
     settled.position = pipeline.position.clone();
     settled.drain().await;
     let found: Vec<String> = summaries(&settled.changes);
@@ -202,7 +202,7 @@ async fn unusual_names_are_quoted_everywhere() {
         "url": database.url(), "tables": ["\"S.1 \"\"x\"\"\".\"T' \\ü*\""],
         "slot": { "name": format!("1_{}", database.name) }, "publication": { "name": "p \"1\", o'clock" },
     });
-    let mut pipeline = Pipeline::with(&database.name, settings);
+    let mut pipeline = with(&database.name, settings);
     pipeline.drain().await;
     database.sql(r#"insert into "S.1 ""x"""."T' \ü*" values (2, 'b', 5, 6);"#);
     pipeline.drain().await;
@@ -219,7 +219,7 @@ async fn partitions_and_generated_columns() {
              create table t1 partition of t for values from (0) to (10); create table t2 (k int not null, id int not null, twice int generated always as (k * 2) stored); \
              alter table t attach partition t2 for values from (10) to (20); insert into t values (1, 1), (2, 11);",
         );
-        let mut pipeline = Pipeline::new(&database, &["public.*"], json!({}));
+        let mut pipeline = pipeline_of(&database, &["public.*"], json!({}));
         pipeline.drain().await;
         database.sql("insert into t values (3, 2), (4, 12); update t set k = 13 where id = 3; truncate t;");
         pipeline.drain().await;

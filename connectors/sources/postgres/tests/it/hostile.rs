@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::log_model::Pipeline;
+use crate::log_model::with;
 
 /// A message of the server.
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -34,7 +34,7 @@ fn server(answers: Vec<Vec<u8>>) -> u16 {
 async fn error_of(answers: Vec<Vec<u8>>) -> String {
     let port = server(answers);
     let url = format!("postgres://u:secret@127.0.0.1:{port}/d?sslmode=disable");
-    let pipeline = Pipeline::with("x", json!({ "url": url, "tables": ["t"] }));
+    let pipeline = with("x", json!({ "url": url, "tables": ["t"] }));
     let begun = Instant::now();
     let error = pipeline.open(true).await.err().expect("an error").to_string();
     assert!(begun.elapsed() < Duration::from_secs(10), "{error}");

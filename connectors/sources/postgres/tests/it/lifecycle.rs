@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::{
     cli_server::{Database, server},
-    log_model::Pipeline,
+    log_model::pipeline_of,
 };
 
 #[tokio::test]
 async fn a_shutdown_hands_over_and_confirms_what_was_read() {
     let database = Database::new();
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into t select generate_series(1, 10)");
@@ -45,11 +45,11 @@ async fn a_shutdown_hands_over_and_confirms_what_was_read() {
 async fn a_second_reader_of_the_slot_is_refused_and_the_first_goes_on() {
     let database = Database::new();
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let mut running = pipeline.open(false).await.unwrap();
     database.wait_for(&format!("select active from pg_replication_slots where slot_name = '{}'", database.name), "t");
-    let mut second = Pipeline::new(&database, &["t"], json!({}));
+    let mut second = pipeline_of(&database, &["t"], json!({}));
     second.position = pipeline.position.clone();
     let error = second.try_drain().await.unwrap_err();
     assert!(error.recovery() == Recovery::Retry && error.to_string().contains("in use"), "{error}");
@@ -64,7 +64,7 @@ async fn a_second_reader_of_the_slot_is_refused_and_the_first_goes_on() {
 async fn a_full_budget_stops_reading_and_the_server_hears_of_us_all_the_same() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     pipeline.budget = 1 << 20;
     let mut running = pipeline.open(false).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_full_budget_stops_reading_and_the_server_hears_of_us_all_the_same() {
 async fn changes_arrive_at_once_and_groups_are_few_under_load() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into t values (0, 'x')");
@@ -114,7 +114,7 @@ async fn a_server_that_restarts_is_gone_on_with() {
     let server = server(&[]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into t values (1)");
@@ -144,7 +144,7 @@ async fn a_server_without_logical_wal_is_refused_before_anything_is_made() {
     let server = server(&[("wal_level", "replica")]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     let error = pipeline.try_drain().await.unwrap_err();
     assert!(error.recovery() == Recovery::Stop && error.to_string().contains("ALTER SYSTEM SET wal_level = 'logical'"), "{error}");
     assert_eq!(database.sql("select count(*) from pg_publication"), "0");
@@ -156,7 +156,7 @@ async fn a_server_without_logical_wal_is_refused_before_anything_is_made() {
 async fn dropping_leaves_nothing() {
     let database = Database::new();
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     assert!(pipeline.connector.retained_bytes(&pipeline.name).await.unwrap().is_some());
     let dropped = pipeline.connector.drop_state(&pipeline.name).await.unwrap();

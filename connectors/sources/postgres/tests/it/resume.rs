@@ -3,7 +3,10 @@
 use connector_api::{Op, SourcePosition};
 use serde_json::json;
 
-use crate::{cli_server::Database, log_model::Pipeline};
+use crate::{
+    cli_server::Database,
+    log_model::{Pipeline, pipeline_of},
+};
 
 /// Offset and length of the number of rows of the open transaction in a position's bytes.
 const OPEN_FLAG: usize = 9;
@@ -13,7 +16,7 @@ const OPEN_ROWS: std::ops::Range<usize> = 22..30;
 async fn a_transaction_goes_on_at_any_row() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text); create table u (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     // One COPY: the server writes many rows into one record of its log, which all have one LSN. `u` is not captured.
     database.sql(
@@ -42,7 +45,7 @@ async fn a_transaction_goes_on_at_any_row() {
     for rows in samples {
         let mut bytes = inside.as_bytes().to_vec();
         bytes[OPEN_ROWS].copy_from_slice(&u64::to_be_bytes(rows));
-        let mut resumed = Pipeline::new(&database, &["t"], json!({}));
+        let mut resumed = pipeline_of(&database, &["t"], json!({}));
         resumed.position = Some(SourcePosition::new(bytes));
         resumed.drain_unconfirmed().await;
         let ids: Vec<String> = resumed.changes.iter().map(|change| change.after.as_ref().unwrap()[0].clone()).collect();
@@ -52,7 +55,7 @@ async fn a_transaction_goes_on_at_any_row() {
     // A position that claims more rows than the transaction has is not believed.
     let mut bytes = inside.as_bytes().to_vec();
     bytes[OPEN_ROWS].copy_from_slice(&u64::to_be_bytes(20_000));
-    let mut wrong = Pipeline::new(&database, &["t"], json!({}));
+    let mut wrong = pipeline_of(&database, &["t"], json!({}));
     wrong.position = Some(SourcePosition::new(bytes));
     assert!(wrong.try_drain().await.unwrap_err().to_string().contains("without a gap"));
 }
@@ -78,7 +81,7 @@ async fn random_cuts_under_load_lose_and_repeat_nothing() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut pipeline = Pipeline::new(&database, &["t", "c"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t", "c"], json!({}));
     pipeline.budget = 1 << 20;
     let mut seed = 7u64;
     let mut cuts = 0;
@@ -127,7 +130,7 @@ async fn random_cuts_under_load_lose_and_repeat_nothing() {
 async fn the_slot_follows_what_was_confirmed_and_no_more() {
     let database = Database::new();
     database.sql("create table t (id int primary key)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let confirmed = format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'", database.name);
     let mut running = pipeline.open(false).await.unwrap();
@@ -156,7 +159,7 @@ async fn the_slot_follows_what_was_confirmed_and_no_more() {
 async fn an_idle_table_lets_the_slot_advance() {
     let database = Database::new();
     database.sql("create table t (id int primary key); create table noise (id int)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into noise select generate_series(1, 50000)");
@@ -179,7 +182,7 @@ async fn an_idle_table_lets_the_slot_advance() {
 async fn a_slot_that_is_not_ours_any_more_stops_loudly() {
     let database = Database::new();
     database.sql("create table t (id int primary key); insert into t values (1)");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let slot = database.name.clone();
     let expect = async |pipeline: &mut Pipeline, expected: &str| {

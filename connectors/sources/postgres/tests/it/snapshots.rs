@@ -3,7 +3,7 @@
 use connector_api::{Op, Recovery};
 use serde_json::json;
 
-use crate::{cli_server::Database, log_model::Pipeline};
+use crate::{cli_server::Database, log_model::pipeline_of};
 
 const SORTED: &str = "select id || '|' || a from t order by (id || '|' || a) collate \"C\"";
 
@@ -30,7 +30,7 @@ async fn writers_at_the_boundary_are_in_the_snapshot_or_in_the_stream() {
         .spawn()
         .unwrap();
     database.wait_for("select max(id) > 30100 from t", "t");
-    let mut pipeline = Pipeline::new(&database, &["t", "account"], json!({ "snapshot": { "connections": 4 } }));
+    let mut pipeline = pipeline_of(&database, &["t", "account"], json!({ "snapshot": { "connections": 4 } }));
     pipeline.drain().await;
     // All connections saw one moment: what moved between accounts is in one of them.
     let read = pipeline.changes.iter().filter(|change| change.op == Op::Read && change.table() == "public.account");
@@ -62,7 +62,7 @@ async fn an_attempt_that_was_cut_is_voided() {
         "create table small (id int primary key, a text); insert into small values (1, 'x'); \
          create table t (id int primary key, a text); insert into t select g, repeat('x', 300) from generate_series(1, 40000) g",
     );
-    let mut pipeline = Pipeline::new(&database, &["t", "small"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t", "small"], json!({}));
     pipeline.budget = 2 << 20;
     let mut running = pipeline.open(false).await.unwrap();
     while pipeline.count("public.t", Op::Read) < 5_000 {
@@ -101,7 +101,7 @@ async fn an_attempt_that_was_cut_is_voided() {
 async fn a_slot_that_was_made_before_a_crash_is_taken_up() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text); insert into t values (1, 'x')");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     // Opened, and cut before the log has anything.
     drop(pipeline.open(false).await.unwrap());
     database.sql("insert into t values (2, 'y')");
@@ -109,7 +109,7 @@ async fn a_slot_that_was_made_before_a_crash_is_taken_up() {
     assert_eq!(pipeline.count("public.t", Op::Read), 2);
     assert_eq!(pipeline.count("public.t", Op::Insert), 0);
     // The data directory was deleted: everything is read again, through the same slot.
-    let mut anew = Pipeline::new(&database, &["t"], json!({}));
+    let mut anew = pipeline_of(&database, &["t"], json!({}));
     anew.drain().await;
     assert_eq!(anew.folded_text("public.t"), "1|x\n2|y");
 }
@@ -118,10 +118,10 @@ async fn a_slot_that_was_made_before_a_crash_is_taken_up() {
 async fn tables_come_and_go_and_are_read_again_on_demand() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text); create table u (id int primary key, a text); insert into t values (1, 'x'); insert into u values (1, 'u')");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     database.sql("insert into u values (2, 'u'); insert into t values (2, 'y')");
-    let both = Pipeline::new(&database, &["t", "u"], json!({}));
+    let both = pipeline_of(&database, &["t", "u"], json!({}));
     pipeline.connector = both.connector;
     pipeline.drain().await;
     database.sql("insert into u values (3, 'u'); insert into t values (3, 'z')");
@@ -137,12 +137,12 @@ async fn tables_come_and_go_and_are_read_again_on_demand() {
     assert_eq!((pipeline.count("public.t", Op::SnapshotRestart), pipeline.count("public.u", Op::SnapshotRestart)), (1, 0));
     assert_eq!(pipeline.folded_text("public.t"), "1|new\n2|new\n3|new");
 
-    pipeline.connector = Pipeline::new(&database, &["t"], json!({})).connector;
+    pipeline.connector = pipeline_of(&database, &["t"], json!({})).connector;
     pipeline.drain().await;
     database.sql(
         "delete from u where id = 1; drop table t; create table t (id int primary key, a text); insert into t values (9, 'nine')",
     );
-    pipeline.connector = Pipeline::new(&database, &["public.*"], json!({})).connector;
+    pipeline.connector = pipeline_of(&database, &["public.*"], json!({})).connector;
     pipeline.drain().await;
     // What is in the log of both is void: of one, changes were missed; the other is another table.
     assert_eq!(pipeline.folded_text("public.u"), "2|u\n3|u");
@@ -153,7 +153,7 @@ async fn tables_come_and_go_and_are_read_again_on_demand() {
 async fn only_changes_are_read_when_the_file_says_so() {
     let database = Database::new();
     database.sql("create table t (id int primary key, a text); insert into t values (1, 'x')");
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({ "snapshot": { "mode": "never" } }));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({ "snapshot": { "mode": "never" } }));
     pipeline.drain().await;
     database.sql("insert into t values (2, 'y')");
     pipeline.drain().await;
@@ -168,7 +168,7 @@ async fn a_given_publication_decides_what_is_read() {
          insert into t values (1, 'x', 's'), (-1, 'n', 's'); create publication given for table t (id, a) where (id > 0), other",
     );
     let extra = json!({ "publication": { "name": "given", "create": false } });
-    let mut pipeline = Pipeline::new(&database, &["t"], extra);
+    let mut pipeline = pipeline_of(&database, &["t"], extra);
     pipeline.drain().await;
     database.sql("insert into t values (2, 'y', 's'), (-2, 'n', 's'); insert into other values (1)");
     pipeline.drain().await;
@@ -176,7 +176,7 @@ async fn a_given_publication_decides_what_is_read() {
     assert_eq!(pipeline.changes.len(), 2);
     assert_eq!(pipeline.connector.drop_state(&pipeline.name).await.unwrap().len(), 1, "the publication stays");
     // One that somebody else made is not altered, whatever its name.
-    let mut other = Pipeline::new(&database, &["t"], json!({ "publication": { "name": "given" } }));
+    let mut other = pipeline_of(&database, &["t"], json!({ "publication": { "name": "given" } }));
     let error = other.try_drain().await.unwrap_err().to_string();
     assert!(error.contains("not made by Mainstem") && error.contains("create: false"), "{error}");
     assert_eq!(database.sql("select count(*) from pg_publication_tables"), "2");
@@ -189,7 +189,7 @@ async fn many_tables_interleave_in_one_group() {
         "do $$ begin for i in 1..200 loop execute format('create table t%s (id int primary key, a text)', i); \
          execute format('insert into t%s values (0, ''x'')', i); end loop; end $$;",
     );
-    let mut pipeline = Pipeline::new(&database, &["public.*"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["public.*"], json!({}));
     pipeline.drain().await;
     assert_eq!(pipeline.changes.len(), 200);
     let before = pipeline.groups;

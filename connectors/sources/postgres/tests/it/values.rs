@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     cli_server::Database,
-    log_model::{NULL, Pipeline},
+    log_model::{NULL, pipeline_of},
 };
 
 /// A type, and literals with what they must become.
@@ -201,7 +201,7 @@ async fn check(columns: &[(&str, &str)], expected: &[String], extra: serde_json:
     let insert = make_table(&database, columns);
     database.sql(&insert.replace("$id", "1"));
     database.sql("insert into t (id) values (2);");
-    let mut pipeline = Pipeline::new(&database, &["t"], extra);
+    let mut pipeline = pipeline_of(&database, &["t"], extra);
     pipeline.drain().await;
     database.sql(&insert.replace("$id", "3"));
     database.sql("insert into t (id) values (4);");
@@ -250,7 +250,7 @@ async fn columns_have_their_types_and_the_servers_names_for_them() {
     let columns: Vec<_> = cases.iter().map(|(kind, _, literals)| (*kind, literals[0].0)).collect();
     let insert = make_table(&database, &columns);
     database.sql(&insert.replace("$id", "1"));
-    let mut pipeline = Pipeline::new(&database, &["t"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t"], json!({}));
     pipeline.drain().await;
     let schema = &pipeline.changes[0].schema;
     let names = database.sql(
@@ -276,7 +276,7 @@ async fn what_a_column_cannot_hold_names_the_column_and_the_option() {
         let table = format!("t{index}");
         database.sql(&format!("create table {table} (id int primary key, c0 {kind})"));
         let mut pipelines = [true, false].map(|binary| {
-            let mut pipeline = Pipeline::new(&database, &[&table], json!({ "binary": binary, "snapshot": { "mode": "never" } }));
+            let mut pipeline = pipeline_of(&database, &[&table], json!({ "binary": binary, "snapshot": { "mode": "never" } }));
             pipeline.name = format!("{}_{index}_{binary}", database.name);
             pipeline
         });
@@ -296,7 +296,7 @@ async fn a_type_without_a_known_binary_form_turns_the_stream_to_text() {
     let database = Database::new();
     database
         .sql("create table t (id int primary key); create table u (id int primary key, n numeric(10,2)); insert into t values (1)");
-    let mut pipeline = Pipeline::new(&database, &["t", "u"], json!({}));
+    let mut pipeline = pipeline_of(&database, &["t", "u"], json!({}));
     pipeline.drain().await;
     // In one transaction with rows that came in binary before: they must not come twice.
     database.sql(
