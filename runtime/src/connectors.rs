@@ -19,6 +19,7 @@ impl Connectors {
     pub fn builtin() -> Self {
         Self::empty()
             .with_source("postgres", source_postgres::PostgresSource::factory())
+            .with_source("mysql", source_mysql::MySqlSource::factory())
             .with_source("generate", source_generate::GenerateSource::factory())
             .with_sink("files", sink_files::FilesSink::factory())
             .with_sink("jdbc", sink_jdbc::JdbcSink::factory())

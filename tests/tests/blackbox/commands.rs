@@ -154,7 +154,7 @@ fn the_pipeline_files_that_come_with_it_are_good() {
             let mut command = Command::new(mainstem_binary());
             command.args(["check", "--offline"]).arg(&path);
             // Every variable that they use.
-            for name in ["PGPASSWORD", "DW_PASSWORD", "DEMO_PASSWORD"] {
+            for name in ["PGPASSWORD", "MYSQL_PASSWORD", "DW_PASSWORD", "DEMO_PASSWORD"] {
                 command.env(name, "not-a-secret");
             }
             command.env("DEMO_PORT", "5432").env("DEMO_DIR", "/tmp/demo");

@@ -208,7 +208,9 @@ pub(crate) fn charsets(client: &mut Client) -> Result<Charsets, MySqlError> {
         let (names, row) = client.query_named("read the character sets", &sql)?;
         for (index, name) in names.iter().enumerate() {
             if !charsets.load(name, row.text(index).as_bytes()) {
-                return Err(MySqlError::protocol(format!("the character set {name} with another number of characters than it has")));
+                return Err(MySqlError::protocol(format!(
+                    "the character set {name} with another number of characters than it has"
+                )));
             }
         }
     }

@@ -88,6 +88,7 @@ pub(crate) fn explain(error: ServerError, settings: &Settings, server_id: u32, f
     let message = &error.message;
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match error.number {
+        number::SAME_SERVER_ID => MySqlError::ServerIdTaken { server_id, message: message.clone() },
         number::BINLOG_FATAL
             if says(&["same server_uuid/server_id", "same server_id", "A slave with the same", "A replica with the same"]) =>
         {

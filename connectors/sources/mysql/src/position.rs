@@ -8,7 +8,7 @@
 //! open          1 byte: 0 none, 1 there; if there: text (the transaction's GTID or place), number of tables, for
 //!               each: database, table, rows that are done with
 //! server        text (UUID; empty for MariaDB), number (server_id)
-//! prepared      number, then for each: text (XID), place: transactions of `XA PREPARE` that were not ended
+//! prepared      number, then for each: text (XID), text (GTID), place: transactions of `XA PREPARE` that were not ended
 //! points        number, then for each: number (its name), place, GTIDs as above: as of when tables were read
 //! tables        number, then for each in order: database, table (each shares its beginning with the one before),
 //!               progress: 1 byte: 0 pending, 1 restart, 2 copying, 3 done, a point each, 4 done, 5 left;
@@ -118,7 +118,9 @@ pub(crate) struct Origin {
 pub(crate) struct Prepared {
     /// As statements write it.
     pub xid: String,
-    /// Where it begins.
+    /// Its GTID; empty where GTIDs are off.
+    pub gtid: String,
+    /// Where it begins, or a place before that in the same file.
     pub place: Place,
 }
 
@@ -263,6 +265,7 @@ impl Position {
         put_number(&mut out, self.prepared.len() as u64);
         for prepared in &self.prepared {
             put_text(&mut out, &prepared.xid);
+            put_text(&mut out, &prepared.gtid);
             put_place(&mut out, &prepared.place);
         }
         put_number(&mut out, self.points.len() as u64);
@@ -363,7 +366,11 @@ fn read_position(reader: &mut Reader<'_>) -> Option<Position> {
     let mut position = Position::new(done, origin);
     position.open = open;
     for _ in 0..reader.number()? {
-        position.prepared.push(Prepared { xid: reader.text()?.to_owned(), place: read_place(reader)? });
+        position.prepared.push(Prepared {
+            xid: reader.text()?.to_owned(),
+            gtid: reader.text()?.to_owned(),
+            place: read_place(reader)?,
+        });
     }
     for _ in 0..reader.number()? {
         let name = small(reader)?;
@@ -427,7 +434,11 @@ mod tests {
                 let mut position = Position::new(done, origin);
                 let table = |((schema, name), rows)| (TableName { schema, name }, rows);
                 position.open = open.map(|(name, rows)| OpenTransaction { name, rows: rows.into_iter().map(table).collect() });
-                position.prepared_mut().extend(prepared.into_iter().map(|(xid, place)| Prepared { xid, place }));
+                position.prepared_mut().extend(prepared.into_iter().map(|(xid, place)| Prepared {
+                    gtid: format!("{xid}:1"),
+                    xid,
+                    place,
+                }));
                 let point = position.add_point(point);
                 for ((schema, name), (tag, described)) in tables {
                     let table = TableName { schema, name };

@@ -19,7 +19,7 @@ use crate::{
     error::MySqlError,
     event::{ChecksumAlgorithm, Event, EventHeader, FormatDescription, TransactionPayload, code},
     place::Place,
-    position::{Point, Position},
+    position::{Point, Position, Prepared},
     snapshot,
     stream::{Known, Next, StreamState},
     wire::{Client, Connection, Step, server_error},
@@ -202,12 +202,13 @@ impl<'a> Stream<'a> {
     #[inline]
     fn event(&mut self, event: &[u8]) -> Result<(), MySqlError> {
         let (header, body) = self.envelope.open(event, || self.state.at())?;
+        self.state.reached(&header);
         match header.event_type {
             code::TRANSACTION_PAYLOAD => self.payload(&header, body)?,
             code::PARTIAL_ROW_DATA => self.fragment(&header, body)?,
             _ => {
-                if let Next::Replay(place) = self.state.handle(&header, body)? {
-                    self.replay(&place)?;
+                if let Next::Replay(prepared) = self.state.handle(&header, body)? {
+                    self.replay(&prepared)?;
                 }
             }
         }
@@ -230,8 +231,8 @@ impl<'a> Stream<'a> {
     fn payload_events(&mut self, payload: &TransactionPayload<'_>) -> Result<(), MySqlError> {
         let mut events = payload.events().map_err(|problem| self.state.event_error(problem))?;
         while let Some((header, body)) = events.next_event().map_err(|problem| self.state.event_error(problem))? {
-            if let Next::Replay(place) = self.state.handle(&header, body)? {
-                self.replay(&place)?;
+            if let Next::Replay(prepared) = self.state.handle(&header, body)? {
+                self.replay(&prepared)?;
             }
             if self.state.in_transaction() && self.state.group.bytes >= self.bytes_max() {
                 self.hand_over(true)?;
@@ -264,7 +265,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The rows of a transaction that was prepared by `XA PREPARE`, read again now that it is committed.
-    fn replay(&mut self, from: &Place) -> Result<(), MySqlError> {
+    fn replay(&mut self, prepared: &Prepared) -> Result<(), MySqlError> {
+        let from = &prepared.place;
         let settings = Arc::clone(&self.reader.settings);
         let mut client = Client::connect_with(&settings, READ_BUFFER_BYTES)?;
         let from_point = Point { place: from.clone(), gtids: None };
@@ -272,7 +274,7 @@ impl<'a> Stream<'a> {
         let server_id = self.reader.server_id ^ 0x2000_0000;
         dump::start(&mut client, server_id, &from_point, self.reader.context.once)?;
         debug!(place = %from, "reading a prepared transaction");
-        let at = self.state.begin_replay(from);
+        let at = self.state.begin_replay(prepared);
         let mut envelope = Envelope::new();
         let begun = Instant::now();
         let connection = client.connection();
@@ -287,21 +289,20 @@ impl<'a> Stream<'a> {
                 };
                 let (header, body) = envelope.open(event, || from.to_string())?;
                 let mut scratch = Vec::new();
+                self.state.reached(&header);
                 match header.event_type {
-                    code::XA_PREPARE => return Ok(Step::Stop),
                     code::ROTATE | code::HEARTBEAT | code::HEARTBEAT_V2 => {}
                     code::TRANSACTION_PAYLOAD => {
                         if let Event::TransactionPayload(payload) = self.parsed(&header, body, &mut scratch)? {
                             self.payload_events(&payload)?;
                         }
-                        return Ok(Step::More);
                     }
                     _ => {
                         self.state.handle(&header, body)?;
                     }
                 }
                 self.state.passed(&header);
-                Ok(Step::More)
+                Ok(if self.state.replay_is_over() { Step::Stop } else { Step::More })
             })?;
             ended = step == Step::Stop;
             if !ended && connection.fill()?.is_none() && (self.reader.is_over() || begun.elapsed() > SILENCE_AT_START) {
@@ -310,7 +311,7 @@ impl<'a> Stream<'a> {
         }
         // The connection is in the middle of a dump: it can only be dropped.
         drop(client);
-        self.state.end_replay(from, at)
+        self.state.end_replay(prepared, at)
     }
 
     fn bytes_max(&self) -> usize {

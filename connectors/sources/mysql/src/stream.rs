@@ -65,9 +65,18 @@ struct Transaction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     Continue,
-    /// Events of a transaction that was prepared before have to be handled now, from that place on; then
-    /// [`commit`](StreamState::commit) ends this one.
-    Replay(Place),
+    /// The rows of this transaction, which was prepared before, have to be handled now.
+    Replay(Prepared),
+}
+
+/// How far the rows of a prepared transaction are read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Replay {
+    No,
+    /// The transaction of that GTID is still to come; empty for the very next.
+    Seeking(String),
+    Rows,
+    Over,
 }
 
 /// See the module.
@@ -84,8 +93,7 @@ pub(crate) struct StreamState {
     position: Position,
     /// Where the present event begins.
     place: Place,
-    /// The present event's rows belong to a transaction that was prepared before.
-    replaying: bool,
+    replay: Replay,
     scratch: Vec<u8>,
     /// Any table has a snapshot that the stream has not passed.
     has_points: bool,
@@ -108,7 +116,7 @@ impl StreamState {
             tag: String::new(),
             place: position.done.place.clone(),
             position,
-            replaying: false,
+            replay: Replay::No,
             scratch: Vec::new(),
             has_points,
             moved: false,
@@ -138,6 +146,14 @@ impl StreamState {
     /// The present event for messages.
     pub(crate) fn at(&self) -> String {
         self.place.to_string()
+    }
+
+    /// Notes where an event begins. It may be elsewhere than where the one before it ended: a server passes over what is not asked for.
+    #[inline]
+    pub(crate) fn reached(&mut self, header: &EventHeader) {
+        if !header.is_artificial() && header.next_position != 0 {
+            self.place.advance(header.next_position.wrapping_sub(header.event_size));
+        }
     }
 
     /// Notes where the next event begins: `next_position` of its header.
@@ -193,7 +209,7 @@ impl StreamState {
         match header.event_type {
             part if LOAD_DATA_PARTS.contains(&part) => return Ok(Next::Continue),
             EXECUTE_LOAD_DATA => {
-                self.statement_with_rows(body)?;
+                self.statement_with_rows(body, None)?;
                 return Ok(Next::Continue);
             }
             _ => {}
@@ -264,6 +280,10 @@ impl StreamState {
     }
 
     fn begin_mysql(&mut self, header: &EventHeader, gtid: &MysqlGtid<'_>, named: bool) -> Result<(), MySqlError> {
+        if self.is_replaying() {
+            self.seek(|wanted| !named || wanted == gtid.to_string());
+            return Ok(());
+        }
         let by_gtid = self.position.done.gtids.is_some();
         if by_gtid && !named {
             return Err(self.error(
@@ -283,6 +303,10 @@ impl StreamState {
     }
 
     fn begin_mariadb(&mut self, header: &EventHeader, gtid: MariadbGtid) -> Result<(), MySqlError> {
+        if self.is_replaying() {
+            self.seek(|wanted| wanted == gtid.to_string());
+            return Ok(());
+        }
         self.gtid.clear();
         let _ = write!(self.gtid, "{gtid}");
         let commit_ts_us = i64::from(header.timestamp) * 1_000_000;
@@ -295,10 +319,6 @@ impl StreamState {
     }
 
     fn begin(&mut self, number: Number, commit_ts_us: i64, standalone: bool, prepares: bool) -> Result<(), MySqlError> {
-        if self.replaying {
-            // The transaction that commits these rows gives its own number and time.
-            return Ok(());
-        }
         if self.transaction.is_some() {
             return Err(self.error("a transaction within a transaction"));
         }
@@ -346,9 +366,11 @@ impl StreamState {
 
     /// Ends the transaction: only now it counts as done with.
     pub(crate) fn commit(&mut self) -> Result<(), MySqlError> {
-        let Some(tx) = self.transaction.take() else {
-            return if self.replaying { Ok(()) } else { Err(self.error("a commit without a transaction")) };
-        };
+        // What ends a prepared transaction does not end the one that commits it.
+        if self.is_replaying() {
+            return Ok(());
+        }
+        let Some(tx) = self.transaction.take() else { return Err(self.error("a commit without a transaction")) };
         for (table, rows) in &tx.skip {
             let entry = self.tables.iter().find(|entry| entry.name == *table);
             let captured = entry.is_none_or(|entry| entry.captured);
@@ -397,6 +419,9 @@ impl StreamState {
 
     fn query(&mut self, query: &Query<'_>) -> Result<Next, MySqlError> {
         let statement = classify(query.text);
+        if self.is_replaying() {
+            return Ok(Next::Continue);
+        }
         if let Some(tx) = &mut self.transaction {
             tx.thread = Some(query.thread_id);
         }
@@ -405,7 +430,7 @@ impl StreamState {
             Statement::XaStart => self.begun(true)?,
             Statement::Commit => self.commit()?,
             Statement::Rollback => {
-                if self.transaction.as_ref().is_some_and(|tx| tx.has_rows) && !self.replaying {
+                if self.transaction.as_ref().is_some_and(|tx| tx.has_rows) {
                     return Err(self.error(
                         "the log holds a transaction of captured tables that was rolled back, because it also changed tables without \
                          transactions: which of its rows are void, the log does not say",
@@ -438,7 +463,7 @@ impl StreamState {
                 self.end_of_statement()?;
             }
             Statement::Rows => {
-                self.statement_with_rows(query.text)?;
+                self.statement_with_rows(query.text, Some(query.database))?;
                 self.end_of_statement()?;
             }
             Statement::Other => self.end_of_statement()?,
@@ -447,10 +472,10 @@ impl StreamState {
     }
 
     fn begun(&mut self, xa: bool) -> Result<(), MySqlError> {
-        if self.transaction.is_none() && !self.replaying {
+        if self.transaction.is_none() {
             return Err(self.error("a transaction without its beginning"));
         }
-        if let Some(tx) = self.transaction.as_mut().filter(|_| !self.replaying) {
+        if let Some(tx) = self.transaction.as_mut() {
             tx.begun = true;
             tx.prepares |= xa;
         }
@@ -467,58 +492,85 @@ impl StreamState {
 
     /// Ends a transaction whose rows an `XA COMMIT` commits; in one phase, that is now.
     fn xa_prepare(&mut self, one_phase: bool, xid: &str) -> Result<Next, MySqlError> {
-        if self.replaying {
+        if self.is_replaying() {
+            if self.replay == Replay::Rows {
+                self.replay = Replay::Over;
+            }
             return Ok(Next::Continue);
         }
         let Some(tx) = &mut self.transaction else { return Err(self.error("the end of a transaction without its beginning")) };
         let place = Place::new(self.place.file.as_str(), tx.begin);
+        let prepared = Prepared { xid: xid.to_ascii_lowercase(), gtid: self.gtid.clone(), place };
         if one_phase {
             tx.prepares = false;
-            return Ok(Next::Replay(place));
+            return Ok(Next::Replay(prepared));
         }
-        let xid = xid.to_ascii_lowercase();
-        let prepared = self.position.prepared_mut();
-        prepared.retain(|old| old.xid != xid);
-        prepared.push(Prepared { xid, place });
+        let all = self.position.prepared_mut();
+        all.retain(|old| old.xid != prepared.xid);
+        all.push(prepared);
         self.commit()?;
         Ok(Next::Continue)
     }
 
     fn xa_commit(&mut self, xid: &str) -> Result<Next, MySqlError> {
-        let found = self.position.prepared().iter().find(|prepared| prepared.xid == xid).map(|prepared| prepared.place.clone());
-        let Some(place) = found else {
+        let found = self.position.prepared().iter().find(|prepared| prepared.xid == xid).cloned();
+        let Some(prepared) = found else {
             return Err(MySqlError::gap(format!(
                 "at {} the transaction {xid} of XA is committed, which was prepared before this pipeline began",
                 self.place
             )));
         };
-        Ok(Next::Replay(place))
+        Ok(Next::Replay(prepared))
     }
 
-    /// Events that follow are those of a prepared transaction, until [`end_replay`](Self::end_replay). Returns the present place.
-    pub(crate) fn begin_replay(&mut self, from: &Place) -> Place {
-        self.replaying = true;
+    /// Events that follow are read again for the rows of a prepared transaction, until [`replay_is_over`](Self::replay_is_over). Returns the
+    /// present place.
+    pub(crate) fn begin_replay(&mut self, prepared: &Prepared) -> Place {
+        self.replay = Replay::Seeking(prepared.gtid.clone());
         self.tables.forget_ids();
-        std::mem::replace(&mut self.place, from.clone())
+        std::mem::replace(&mut self.place, prepared.place.clone())
     }
 
-    /// The rows of the prepared transaction are there: ends the transaction that commits it, which stands at `place`.
-    pub(crate) fn end_replay(&mut self, from: &Place, place: Place) -> Result<(), MySqlError> {
-        self.replaying = false;
+    fn is_replaying(&self) -> bool {
+        self.replay != Replay::No
+    }
+
+    /// A transaction begins among the events that are read again: whether it is the one.
+    fn seek(&mut self, is_it: impl FnOnce(&str) -> bool) {
+        if let Replay::Seeking(wanted) = &self.replay
+            && (wanted.is_empty() || is_it(wanted))
+        {
+            self.replay = Replay::Rows;
+        }
+    }
+
+    /// Whether all rows of the prepared transaction were handled.
+    pub(crate) fn replay_is_over(&self) -> bool {
+        self.replay == Replay::Over
+    }
+
+    /// Ends the transaction that commits the prepared one, which stands at `place`.
+    pub(crate) fn end_replay(&mut self, prepared: &Prepared, place: Place) -> Result<(), MySqlError> {
+        self.replay = Replay::No;
         self.tables.forget_ids();
         self.place = place;
-        if self.position.prepared().iter().any(|prepared| prepared.place == *from) {
-            self.position.prepared_mut().retain(|prepared| prepared.place != *from);
-        }
+        self.position.prepared_mut().retain(|old| old.xid != prepared.xid);
         self.commit()
     }
 
     /// A statement that changes rows, written as it is instead of the rows.
-    fn statement_with_rows(&self, text: &[u8]) -> Result<(), MySqlError> {
+    /// `database` is the one that was in use, where that is known.
+    fn statement_with_rows(&self, text: &[u8], database: Option<&str>) -> Result<(), MySqlError> {
         let text = String::from_utf8_lossy(text).to_lowercase();
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+        let names = |table: &str| match table.chars().all(is_word) {
+            true => text.split(|c| !is_word(c)).any(|word| word == table),
+            false => text.contains(table),
+        };
         let captured = self.position.tables().iter().filter(|(_, state)| state.progress != Progress::Left);
         for (table, _) in captured {
-            if text.contains(&table.name.to_lowercase()) {
+            let in_database = database.is_none_or(|database| database == table.schema) || names(&table.schema.to_lowercase());
+            if in_database && names(&table.name.to_lowercase()) {
                 return Err(MySqlError::Stream {
                     place: self.at(),
                     problem: format!(
@@ -682,7 +734,8 @@ impl StreamState {
     }
 
     fn rows(&mut self, header: &EventHeader, event: &RowsEvent<'_>, bytes: usize) -> Result<(), MySqlError> {
-        if event.table_id == RowsEvent::NO_TABLE {
+        // Of what is read again, only one transaction counts.
+        if event.table_id == RowsEvent::NO_TABLE || matches!(self.replay, Replay::Seeking(_) | Replay::Over) {
             return Ok(());
         }
         let Some(tx) = &mut self.transaction else { return Err(self.error("rows outside of a transaction")) };

@@ -4,6 +4,7 @@ mod log_model;
 
 mod changes;
 mod definitions;
+mod lifecycle;
 mod resume;
 mod rows;
 mod snapshots;

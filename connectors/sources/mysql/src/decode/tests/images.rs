@@ -201,7 +201,7 @@ fn rows_that_were_taken_before_are_passed_over() {
                 let (appended, rest) = after(skip);
                 let what = format!("{flavor} {} {skip}", table.name);
                 assert_eq!((appended.seen, u64::from(appended.appended)), (whole.seen, u64::from(whole.seen) - skip), "{what}");
-                assert_eq!(rest.orders.first().map(|order| order.ordinal), (rest.len() > 0).then_some(0), "{what}");
+                assert_eq!(rest.orders.first().map(|order| order.ordinal), (!rest.is_empty()).then_some(0), "{what}");
                 if let (Some(rest), Some(all)) = (rest.after, &all.after) {
                     assert_eq!(rest, all.slice(skip as usize, rest.len()), "{what}");
                 }
