@@ -74,3 +74,34 @@ pub fn explain(error: &rustls::Error, settings: &TlsSettings) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, fs};
+
+    use super::*;
+
+    fn complaint(check: Check, root_file: PathBuf) -> Option<String> {
+        let settings = TlsSettings { check, root_file: Some(root_file), root_setting: "sslrootcert" };
+        let error = client_config(&settings).err()?;
+        Some(error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+    }
+
+    #[test]
+    fn a_file_that_holds_no_authorities_is_named_with_its_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing.pem");
+        let named = format!("cannot read {}, named by `sslrootcert`: ", missing.display());
+        assert!(complaint(Check::Authority, missing.clone()).unwrap().starts_with(&named));
+        for text in
+            ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n?"]
+        {
+            let path = folder.path().join("ca.pem");
+            fs::write(&path, text).unwrap();
+            let complaint = complaint(Check::Name, path).unwrap();
+            assert!(complaint.contains("ca.pem, named by `sslrootcert`: "), "{text}: {complaint}");
+        }
+        // Who checks nothing reads nothing.
+        assert_eq!(complaint(Check::Nothing, missing), None);
+    }
+}

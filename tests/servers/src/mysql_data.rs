@@ -39,7 +39,7 @@ fn template(flavor: Flavor, program: &Path) -> PathBuf {
     let lock = fs::File::create(folder.join("lock")).expect("lock file");
     lock.lock().expect("lock");
     if !made.is_dir() {
-        let unfinished = made.with_extension("unfinished");
+        let unfinished = folder.join("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         fs::create_dir(&unfinished).expect("folder of a template");
         match flavor {
@@ -59,7 +59,7 @@ fn template(flavor: Flavor, program: &Path) -> PathBuf {
             .args(["--skip-log-bin", "--skip-networking", "--socket=users.sock"])
             .arg(format!("--init-file={}", users.display()));
         if flavor == Flavor::MySql {
-            command.arg("--mysqlx=OFF");
+            command.arg("--loose-mysqlx=OFF");
         }
         run(&mut command, None);
         make_certificate(&unfinished);
