@@ -403,7 +403,7 @@ mod tests {
             let again = set(&built.to_string());
             prop_assert_eq!(&again, &built);
             let mut bytes = Vec::new();
-            GtidSet::MySql(built.clone()).encode(&mut bytes);
+            GtidSet::MySql(built).encode(&mut bytes);
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(GtidSet::decode(Flavor::MySql, &mut reader), Some(GtidSet::MySql(again)));
             prop_assert!(reader.is_empty());

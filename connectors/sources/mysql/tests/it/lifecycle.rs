@@ -43,7 +43,10 @@ async fn passwords_of_every_kind_and_tls_of_every_mode() {
         database.exec("create table t (id int primary key); insert into t values (1)");
         let methods: &[&str] = match flavor {
             Flavor::MySql => &["identified with caching_sha2_password by 'p w'", "identified with sha256_password by 'p w'"],
-            Flavor::MariaDb => &["identified via mysql_native_password using password('p w')"],
+            Flavor::MariaDb => {
+                database.exec("install soname 'auth_ed25519'");
+                &["identified via mysql_native_password using password('p w')", "identified via ed25519 using password('p w')"]
+            }
         };
         for (index, method) in methods.iter().enumerate() {
             let monitor = if flavor == Flavor::MySql { "replication client" } else { "binlog monitor" };
@@ -77,7 +80,7 @@ async fn passwords_of_every_kind_and_tls_of_every_mode() {
         test_servers::make_certificate(other.path());
         let url = format!("mysql://127.0.0.1:{}/{}", server.port(), database.name());
         for (mode, ca, expected) in [
-            ("verify_ca", other.path().join("ca.pem"), "no trusted authority"),
+            ("verify_ca", other.path().join("ca.pem"), "TLS with the server"),
             ("verify_identity", server.ca(), "TLS with the server"),
         ] {
             let settings = json!({ "url": url, "user": "root", "tables": ["t"], "ssl_mode": mode, "ssl_ca": ca });
