@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const TABLES: &str =
     "CREATE TABLE accounts (id int PRIMARY KEY, balance decimal(12,2) NOT NULL, note mediumtext, changed datetime(6));
     INSERT INTO accounts WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i + 1 FROM n WHERE i < 500)
-        SELECT i, 100, repeat(md5(i), 50), '2026-01-01 00:00:00.5' FROM n;
+        SELECT i, 100, repeat(sha2(i, 256), 30), '2026-01-01 00:00:00.5' FROM n;
     CREATE TABLE moves (id bigint AUTO_INCREMENT PRIMARY KEY, writer int, n int, amount decimal(12,2));
     CREATE TABLE sessions (id int, device varchar(40), seen datetime(6), PRIMARY KEY (device, id));
     CREATE TABLE marks (id int PRIMARY KEY);";
@@ -159,7 +159,7 @@ fn work(database: &MySqlDatabase, writer: u64, seed: u64, stop: &AtomicBool) {
                 "UPDATE accounts SET balance = balance - {amount} / 100.0, changed = now(6) WHERE id = {a};
                  UPDATE accounts SET balance = balance + {amount} / 100.0 WHERE id = {b}"
             ),
-            5 => format!("UPDATE accounts SET note = repeat(md5('{n}'), {amount}) WHERE id = {a}"),
+            5 => format!("UPDATE accounts SET note = repeat(sha2('{n}', 256), {amount}) WHERE id = {a}"),
             6 => format!("INSERT IGNORE INTO sessions VALUES ({a}, 'phone {writer}', now(6)), ({a} + 1, 'phone {writer}', NULL)"),
             7 => format!(
                 "UPDATE sessions SET id = -id - {n} * 1000 WHERE device = 'phone {writer}' AND id > 0 AND id % 7 = {}",
