@@ -17,6 +17,7 @@ mod schema;
 mod settings;
 mod shutdown;
 mod sink;
+mod snapshot_request;
 mod source;
 mod status;
 mod variables;
@@ -39,6 +40,7 @@ pub use crate::{
         Barrier, BarrierKind, Delivery, Filled, FlushPolicy, Flushed, NextOffsets, Offset, OpenedSink, PartitionId, Rows, Sink,
         SinkConnector, SinkContext, SinkInput, Target, TopicId, TopicInfo,
     },
+    snapshot_request::{SnapshotRequest, SnapshotRequests},
     source::{Source, SourceConnector, SourceContext},
     status::{SnapshotProgress, SourceStatus},
 };
