@@ -34,7 +34,7 @@ demo: ## Show it: a PostgreSQL, a pipeline into Parquet and SQLite, a kill -9, a
 
 build: ## Build the release binary: target/release/mainstem.
 	@scripts/install.sh cargo cc
-	$(CARGO) build --release -p mainstem
+	$(CARGO) build --release --workspace --bins
 
 test: .installed-for-tests ## Everything that has to hold: formatting, lints, unit tests, black-box tests.
 	$(call step,formatting)
@@ -66,8 +66,7 @@ fmt: ## Format the code.
 bench: .installed-for-tests ## Measure against pg_recvlogical, psql, pyarrow and a C program; writes docs/benchmarks.md. ARGS=--help lists options.
 	@scripts/install.sh sqlite-dev
 	$(call step,release build (a cold one takes about 13 minutes on two cores))
-	@$(CARGO) build --release -p mainstem -p mainstem-tests --bins
-	@$(CARGO) build --release -p sink-files --example encode_rate
+	@$(CARGO) build --release --workspace --bins --example encode_rate
 	$(call step,benchmark)
 	@$(TARGET)/release/bench --binary $(TARGET)/release/mainstem $(ARGS)
 

@@ -68,7 +68,8 @@ APT::Sandbox::User "";
 Debug::NoLocking "true";
 END
 export APT_CONFIG="$root/apt/apt.conf"
-apt-get -qq update
+# An error may be of a list that has nothing to do with this; if it has, the download fails.
+apt-get -qq update || echo "unpack: $name: apt-get update had errors, going on" >&2
 # shellcheck disable=SC2086 # lists
 (
     cd "$root/apt/archives"

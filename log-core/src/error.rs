@@ -1,5 +1,6 @@
 //! What can go wrong, said so that the reader knows what failed, where, and what to do.
 
+use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -174,6 +175,11 @@ pub enum LogError {
 impl LogError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The error and what is behind it, in one line: the operating system's answer is what tells a full disk from a broken one.
+    pub(crate) fn in_full(&self) -> String {
+        self.source().map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
     }
 
     /// True when the disk or the quota is full: waiting for room and opening the pipeline again helps.

@@ -196,7 +196,7 @@ fn run_flusher(core: &Arc<Core>) {
         }
         drop(contents);
         if let Err(error) = flush(core) {
-            warn!(error = %error, "writing offsets failed; trying again");
+            warn!(error = error.in_full(), "writing offsets failed; trying again");
         }
         let stopped = |contents: &mut Contents| !contents.stop;
         let waited = core.offsets.changed.wait_timeout_while(core.offsets.lock(), FLUSH_INTERVAL, stopped);

@@ -245,7 +245,7 @@ impl Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::warn!(error = %error, "closing the log failed; the next start recovers");
+            tracing::warn!(error = error.in_full(), "closing the log failed; the next start recovers");
         }
     }
 }

@@ -227,7 +227,7 @@ impl Pipeline {
             Ok(())
         });
         if let Err(error) = result {
-            warn!(pipeline = self.name, error = %error, "commit failed; the log takes no more until it is opened again");
+            warn!(pipeline = self.name, error = error.in_full(), "commit failed; the log takes no more until it is opened again");
             return Err(error);
         }
         writer.sequence += 1;
@@ -264,7 +264,11 @@ impl Pipeline {
             return;
         }
         if let Err(error) = writer.guarded(|writer| written?.finish(writer)) {
-            warn!(pipeline = self.name, error = %error, "checkpoint failed; the log takes no more commits until it is opened again");
+            warn!(
+                pipeline = self.name,
+                error = error.in_full(),
+                "checkpoint failed; the log takes no more commits until it is opened again"
+            );
         }
     }
 
@@ -348,7 +352,7 @@ impl Writer {
     fn guarded(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         self.poisoned = Some("a write was interrupted".to_owned());
         let result = action(self);
-        self.poisoned = result.as_ref().err().map(ToString::to_string);
+        self.poisoned = result.as_ref().err().map(LogError::in_full);
         result
     }
 

@@ -103,7 +103,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     durable_file::sync_dir(parent)?;
     // It is gone already, except for the room that it takes until the next start.
     if let Err(error) = durable_file::remove_dir_all(&hidden) {
-        tracing::warn!(error = %error, "cannot free the room of what was deleted");
+        tracing::warn!(error = error.in_full(), "cannot free the room of what was deleted");
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) struct DrainContext {
     pub target: Arc<dyn Target>,
     pub delivery: Delivery,
     pub policy: FlushPolicy,
-    /// How many topics may be written at once.
+    /// How many topics may be opened or written at once.
     pub writers: Arc<Semaphore>,
     pub budget: ByteBudget,
     pub status: Arc<SinkStatus>,
@@ -65,7 +65,11 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
     let info =
         TopicInfo { id: TopicId(*topic.id().as_bytes()), name: topic.name().to_owned(), partitions: topic.partitions(), schema };
     let reported = context.log.offsets().get(&context.group, topic.id());
-    let opened = context.target.open(&info, &reported).await?;
+    let opened = {
+        // A thousand topics that open at once would take hundreds of threads, each with memory of its own, for the rest of the run.
+        let _writer = context.writers.acquire().await;
+        context.target.open(&info, &reported).await?
+    };
     let start = resume_offsets(topic, &opened.next)?;
     report(context, topic, &start);
     let registry = LogRegistry(context.log.clone());

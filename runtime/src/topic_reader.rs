@@ -120,7 +120,7 @@ impl TopicReader {
         };
         let (first_order, first_barrier) = (first.first_order(), first.barrier());
         if let Some(kind) = first_barrier {
-            return Ok(Step::Inputs(vec![self.take_barrier(kind, first_order)]));
+            return Ok(Step::Inputs(vec![self.take_barrier(kind, first_order)?]));
         }
         let schema = Arc::clone(&first.batch.schema);
         if self.schema.as_ref().is_none_or(|current| *current != schema) {
@@ -142,7 +142,7 @@ impl TopicReader {
     }
 
     /// The barrier of that order from every partition that holds it.
-    fn take_barrier(&mut self, kind: BarrierKind, order: OrderKey) -> SinkInput {
+    fn take_barrier(&mut self, kind: BarrierKind, order: OrderKey) -> Result<SinkInput, Failure> {
         let mut next = BTreeMap::new();
         let mut batch = None;
         for cursor in &mut self.cursors {
@@ -154,10 +154,12 @@ impl TopicReader {
                 batch = Some(piece.batch);
             }
         }
-        // The caller saw it at the head of some queue.
-        let batch = batch.unwrap_or_else(|| unreachable!("a barrier that was seen in no partition"));
+        let Some(batch) = batch else {
+            let OrderKey { sequence, ordinal } = order;
+            return Err(Failure::stop(format!("the barrier of order ({sequence}, {ordinal}) is at the head of no partition")));
+        };
         let commit_ts_us = batch.commit_ts_us.first().copied().unwrap_or_default();
-        SinkInput::Barrier(Barrier { kind, order, commit_ts_us, next, batch })
+        Ok(SinkInput::Barrier(Barrier { kind, order, commit_ts_us, next, batch }))
     }
 }
 
@@ -326,5 +328,17 @@ mod tests {
             assert_eq!(reader.done(), ends, "tombstones at the end count as done");
             assert!(matches!(reader.next(bytes_max).unwrap(), Step::CaughtUp));
         }
+    }
+
+    #[test]
+    fn a_barrier_that_no_partition_holds_stops_the_drain() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+        Committer::new(&log, 2).commit(vec![batch(&schema(2), &[(Op::Insert, 1, 0)])]);
+        let topic = log.topic("test.public.t").unwrap();
+        let mut reader = TopicReader::new(&topic, &LogRegistry(log), &NextOffsets::from([(0, 0), (1, 0)]));
+        let failure = reader.take_barrier(BarrierKind::Truncate, OrderKey { sequence: 7, ordinal: 1 }).unwrap_err();
+        assert_eq!(failure.recovery, connector_api::Recovery::Stop);
+        assert!(failure.error.to_string().contains("(7, 1)"), "{}", failure.error);
     }
 }

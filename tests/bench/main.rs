@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let mut report = Report::new(&options);
     for part in &options.parts {
         match part {
-            Part::Stream => stream::measure(&options, &mut report),
+            Part::Stream(kind) => stream::measure(*kind, &options, &mut report),
             Part::Snapshot => snapshot::measure(&options, &mut report),
             Part::Warehouse => warehouse::measure(&options, &mut report),
             Part::Sqlite => sqlite::measure(&options, &mut report),

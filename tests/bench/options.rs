@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
+use crate::backlog::Kind;
+
 /// What can be measured on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    Stream,
+    Stream(Kind),
     Snapshot,
     Warehouse,
     Sqlite,
@@ -12,7 +14,10 @@ pub enum Part {
 }
 
 const PARTS: &[(&str, Part)] = &[
-    ("stream", Part::Stream),
+    ("large", Part::Stream(Kind::Large)),
+    ("small", Part::Stream(Kind::Small)),
+    ("updates", Part::Stream(Kind::Updates)),
+    ("tables", Part::Stream(Kind::ThousandTables)),
     ("snapshot", Part::Snapshot),
     ("warehouse", Part::Warehouse),
     ("sqlite", Part::Sqlite),
@@ -24,7 +29,7 @@ const HELP: &str = "bench [--binary PATH] [--rows N] [--rounds N] [--only PART,P
   --binary PATH   the mainstem to measure (default: the one beside this program)
   --rows N        row events of each backlog (default 2000000; the environment's ROWS)
   --rounds N      rounds, of which the median counts (default 3; the environment's ROUNDS)
-  --only PARTS    of stream, snapshot, warehouse, sqlite, parquet, quiet
+  --only PARTS    of large, small, updates, tables (these four stream a backlog), snapshot, warehouse, sqlite, parquet, quiet
   --no-write      leave docs/benchmarks.md as it is";
 
 /// How to measure.

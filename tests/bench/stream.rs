@@ -29,53 +29,47 @@ struct Case {
     client: Client,
 }
 
-/// Measures all backlogs.
-pub fn measure(options: &Options, report: &mut Report) {
-    for (kind, title, about) in [
-        (Kind::Large, "Stream: large transactions", "Inserts into a table of ten columns, 100,000 rows a transaction."),
-        (Kind::Small, "Stream: one-row transactions", "The same rows, one a transaction, from two sessions."),
-        (
-            Kind::Updates,
-            "Stream: updates",
-            "Updates of three of the ten columns, 100,000 rows a transaction, replica identity DEFAULT.",
-        ),
-        (
-            Kind::ThousandTables,
-            "Stream: a thousand tables",
-            "Inserts into a thousand tables in turn, row by row, 100,000 rows a transaction.",
-        ),
-    ] {
-        // A server each: what one backlog left in the WAL must not be read with the next.
-        let server = backlog::server();
-        let rows = if kind == Kind::ThousandTables { options.rows / 2 } else { options.rows };
-        let backlog = Backlog::make(&server, kind, rows);
-        report.section(
-            title,
-            &format!("{about} The reference is `pg_recvlogical` to /dev/null with the same options (protocol 3, binary), over the same kind of socket."),
-        );
-        let sockets: &[Socket] =
-            if matches!(kind, Kind::Large | Kind::Small) { &[Socket::Unix, Socket::Tcp] } else { &[Socket::Unix] };
-        let cases: Vec<Case> = sockets
-            .iter()
-            .flat_map(|&socket| [Client::RecvLogical, Client::Log, Client::Parquet].map(|client| Case { socket, client }))
-            .collect();
-        let mut table = BTreeMap::new();
-        for (i, case) in cases.iter().enumerate() {
-            let reference = (case.client != Client::RecvLogical).then_some(i - i % 3);
-            table.insert(i, (case.name(), Runs::default(), reference));
+/// Measures one kind of backlog.
+pub fn measure(kind: Kind, options: &Options, report: &mut Report) {
+    let (title, about) = match kind {
+        Kind::Large => ("Stream: large transactions", "Inserts into a table of ten columns, 100,000 rows a transaction."),
+        Kind::Small => ("Stream: one-row transactions", "The same rows, one a transaction, from two sessions."),
+        Kind::Updates => {
+            ("Stream: updates", "Updates of three of the ten columns, 100,000 rows a transaction, replica identity DEFAULT.")
         }
-        for round in 0..options.rounds {
-            for (i, case) in cases.iter().enumerate() {
-                let cost = case.run(options, &server, &backlog);
-                println!("   round {}: {}: {:.1} s", round + 1, case.name(), cost.wall);
-                if let Some((_, runs, _)) = table.get_mut(&i) {
-                    runs.0.push(cost);
-                }
+        Kind::ThousandTables => {
+            ("Stream: a thousand tables", "Inserts into a thousand tables in turn, row by row, 100,000 rows a transaction.")
+        }
+    };
+    // A server each: what one backlog left in the WAL must not be read with the next.
+    let server = backlog::server();
+    let rows = if kind == Kind::ThousandTables { options.rows / 2 } else { options.rows };
+    let backlog = Backlog::make(&server, kind, rows);
+    report.section(
+        title,
+        &format!("{about} The reference is `pg_recvlogical` to /dev/null with the same options (protocol 3, binary), over the same kind of socket."),
+    );
+    let sockets: &[Socket] = if matches!(kind, Kind::Large | Kind::Small) { &[Socket::Unix, Socket::Tcp] } else { &[Socket::Unix] };
+    let cases: Vec<Case> = sockets
+        .iter()
+        .flat_map(|&socket| [Client::RecvLogical, Client::Log, Client::Parquet].map(|client| Case { socket, client }))
+        .collect();
+    let mut table = BTreeMap::new();
+    for (i, case) in cases.iter().enumerate() {
+        let reference = (case.client != Client::RecvLogical).then_some(i - i % 3);
+        table.insert(i, (case.name(), Runs::default(), reference));
+    }
+    for round in 0..options.rounds {
+        for (i, case) in cases.iter().enumerate() {
+            let cost = case.run(options, &server, &backlog);
+            println!("   round {}: {}: {:.1} s", round + 1, case.name(), cost.wall);
+            if let Some((_, runs, _)) = table.get_mut(&i) {
+                runs.0.push(cost);
             }
         }
-        report.table(rows, &table);
-        targets(report, kind, rows, &cases, &table);
     }
+    report.table(rows, &table);
+    targets(report, kind, rows, &cases, &table);
 }
 
 fn targets(report: &mut Report, kind: Kind, rows: u64, cases: &[Case], table: &BTreeMap<usize, (String, Runs, Option<usize>)>) {

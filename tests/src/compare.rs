@@ -7,11 +7,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    Database,
-    environment::{python, repository},
-    postgres::identifier,
-};
+use test_servers::identifier;
+
+use crate::{Database, python, repository};
 
 /// A table of the source: what has to be equal everywhere.
 #[derive(Debug, Clone)]
@@ -102,6 +100,12 @@ pub fn compare_parquet_folds(table: &Table, source: &Database, dir: &Path, topic
     compare_by_script(table, source, &json!({ "parquet": dir.join(format!("topic={topic}")), "documented": true }));
 }
 
+/// The same for a source that is no PostgreSQL: `rows` is what PostgreSQL's `COPY` would print of the table.
+#[track_caller]
+pub fn compare_parquet_with_rows(table: &Table, rows: &str, dir: &Path, topic: &str) {
+    compare_rows_by_script(table, rows, &json!({ "parquet": dir.join(format!("topic={topic}")), "documented": true }));
+}
+
 /// Fails unless the SQLite file's table has the source's rows, value by value.
 #[track_caller]
 pub fn compare_sqlite(table: &Table, source: &Database, file: &Path) {
@@ -111,10 +115,15 @@ pub fn compare_sqlite(table: &Table, source: &Database, file: &Path) {
 
 #[track_caller]
 fn compare_by_script(table: &Table, source: &Database, target: &Value) {
+    compare_rows_by_script(table, &table.rows(source), target);
+}
+
+#[track_caller]
+fn compare_rows_by_script(table: &Table, rows: &str, target: &Value) {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let rows = dir.path().join("source.copy");
-    fs::write(&rows, table.rows(source)).expect("rows of the source");
-    let task = json!({ "columns": table.columns, "key": table.key, "source": rows, "target": target });
+    let file = dir.path().join("source.copy");
+    fs::write(&file, rows).expect("rows of the source");
+    let task = json!({ "columns": table.columns, "key": table.key, "source": file, "target": target });
     let mut child = Command::new(python())
         .arg(repository().join("tests/compare.py"))
         .stdin(Stdio::piped())

@@ -8,23 +8,24 @@ mod compare;
 mod environment;
 mod mainstem;
 mod pipeline;
-mod postgres;
 mod proxy;
 mod random;
 mod s3_front;
 mod scenario;
-mod session;
-mod weed;
+mod small_disk;
 
-pub use compare::{Table, compare_parquet, compare_parquet_folds, compare_sqlite, compare_warehouse, table};
-pub use environment::{PgVersion, mainstem_binary, pg_bin, python, repository};
+pub use compare::{
+    Table, compare_parquet, compare_parquet_folds, compare_parquet_with_rows, compare_sqlite, compare_warehouse, table,
+};
+pub use environment::mainstem_binary;
 pub use mainstem::{Mainstem, Output, Run, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, run_command};
 pub use pipeline::Pipeline;
-pub use postgres::{Database, PgServer};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use s3_front::{Answer, S3Front};
 pub use scenario::Scenario;
-pub use session::Session;
-pub use test_servers::{Guard, MINUTE, wait_until, wait_until_for};
-pub use weed::Weed;
+pub use small_disk::SmallDisk;
+pub use test_servers::{
+    Database, Flavor, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, pg_bin, python, repository,
+    wait_until, wait_until_for,
+};

@@ -7,6 +7,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     name: String,
+    connector: &'static str,
     source: String,
     log: String,
     sinks: Vec<(String, String)>,
@@ -16,7 +17,13 @@ impl Pipeline {
     /// A pipeline that reads the given tables of a PostgreSQL at `url` as the user `postgres`.
     pub fn postgres(name: &str, url: &str, tables: &[&str]) -> Self {
         let source = format!("url: \"{url}\", user: postgres, tables: [{}]", quoted(tables));
-        Self { name: name.to_owned(), source, log: String::new(), sinks: Vec::new() }
+        Self { name: name.to_owned(), connector: "postgres", source, log: String::new(), sinks: Vec::new() }
+    }
+
+    /// A pipeline that reads the given tables of a MySQL or MariaDB at `url` as the user `root`.
+    pub fn mysql(name: &str, url: &str, tables: &[&str]) -> Self {
+        let source = format!("url: \"{url}\", user: root, tables: [{}]", quoted(tables));
+        Self { name: name.to_owned(), connector: "mysql", source, log: String::new(), sinks: Vec::new() }
     }
 
     /// With more settings of the source, in YAML's flow style: `slot: { name: x }`.
@@ -45,7 +52,11 @@ impl Pipeline {
 
     /// With tables in a database at `url`, in mode `upsert`.
     pub fn upsert(self, name: &str, url: &str) -> Self {
-        let user = if url.starts_with("postgres") { ", user: postgres" } else { "" };
+        let user = match url.split(':').next() {
+            Some("postgres") => ", user: postgres",
+            Some("mysql" | "mariadb") => ", user: root",
+            _ => "",
+        };
         self.sink(name, &format!("jdbc: {{ url: \"{url}\"{user}, mode: upsert }}"))
     }
 
@@ -56,7 +67,7 @@ impl Pipeline {
 
     /// The file's text.
     pub fn text(&self) -> String {
-        let mut text = format!("name: {}\nsource:\n  postgres: {{ {} }}\n", self.name, self.source);
+        let mut text = format!("name: {}\nsource:\n  {}: {{ {} }}\n", self.name, self.connector, self.source);
         if !self.log.is_empty() {
             text += &format!("log: {{ {} }}\n", self.log);
         }

@@ -22,6 +22,7 @@ struct State {
     /// Bytes that the server may still send before everything is held back.
     allowance: AtomicI64,
     refusing: AtomicBool,
+    refused: AtomicU64,
     stopped: AtomicBool,
     forwarded: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
@@ -36,6 +37,7 @@ impl Proxy {
             stalled: AtomicBool::new(false),
             allowance: AtomicI64::new(i64::MAX),
             refusing: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             forwarded: AtomicU64::new(0),
             streams: Mutex::new(Vec::new()),
@@ -46,7 +48,9 @@ impl Proxy {
                 if shared.stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                if !shared.refusing.load(Ordering::SeqCst) {
+                if shared.refusing.load(Ordering::SeqCst) {
+                    shared.refused.fetch_add(1, Ordering::SeqCst);
+                } else {
                     connect(client, target_port, &shared);
                 }
             }
@@ -68,7 +72,13 @@ impl Proxy {
 
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
+        self.state.refused.store(0, Ordering::SeqCst);
         self.state.refusing.store(refuse, Ordering::SeqCst);
+    }
+
+    /// How many connections were closed at once since [`refuse`](Self::refuse).
+    pub fn refused(&self) -> u64 {
+        self.state.refused.load(Ordering::SeqCst)
     }
 
     /// Whether bytes are held back, in both directions, with the connections open.

@@ -57,6 +57,12 @@ impl Scenario {
         self.data_dir.clone()
     }
 
+    /// With the log in another folder.
+    pub fn with_data_dir(mut self, data_dir: PathBuf) -> Self {
+        self.data_dir = data_dir;
+        self
+    }
+
     /// In the same data directory as another pipeline.
     pub fn beside(mut self, other: &Self) -> Self {
         self.data_dir = other.data_dir();

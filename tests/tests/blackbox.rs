@@ -1,6 +1,8 @@
 //! Starts the built binary on real pipeline files and real servers, breaks things, and compares. A scenario of the project's catalogue carries its
 //! id as its name (`pg_lsn_03`).
 
+#[path = "blackbox/absent_server.rs"]
+mod absent_server;
 #[path = "blackbox/big_transaction.rs"]
 mod big_transaction;
 #[path = "blackbox/commands.rs"]
@@ -9,6 +11,8 @@ mod commands;
 mod data_directory;
 #[path = "blackbox/failing_disk.rs"]
 mod failing_disk;
+#[path = "blackbox/full_disk.rs"]
+mod full_disk;
 #[path = "blackbox/harness.rs"]
 mod harness;
 #[path = "blackbox/keys_and_toast.rs"]
@@ -17,6 +21,8 @@ mod keys_and_toast;
 mod limits;
 #[path = "blackbox/many_tables.rs"]
 mod many_tables;
+#[path = "blackbox/mysql.rs"]
+mod mysql;
 #[path = "blackbox/paused_writer.rs"]
 mod paused_writer;
 #[path = "blackbox/pipeline_files.rs"]

@@ -10,6 +10,7 @@ mod builder;
 mod change;
 mod check;
 mod column;
+mod column_builder;
 mod error;
 mod factory;
 mod position;
@@ -26,10 +27,11 @@ pub mod conformance;
 
 pub use crate::{
     budget::{ByteBudget, Reservation},
-    builder::{ChangeBatchBuilder, ColumnBuilder, ImageBuilder},
+    builder::{ChangeBatchBuilder, ImageBuilder},
     change::{ChangeBatch, ChangeGroup, Op, OrderKey, Unchanged},
     check::{Finding, Severity},
     column::{Column, ColumnType, INTERVAL_FIELDS},
+    column_builder::ColumnBuilder,
     error::{ConnectorError, Recoverable, Recovery},
     factory::{ConfigError, Document, SinkFactory, SourceFactory, parse_at},
     position::SourcePosition,

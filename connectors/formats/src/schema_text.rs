@@ -277,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn wide_decimals_and_durations_are_named_as_debezium_names_them() {
+        let text = |kind| TypeWriter::default().text(&kind);
+        assert_eq!(
+            text(ColumnType::Decimal { precision: 65, scale: 30 }),
+            r#"{"type":"bytes","logicalType":"decimal","precision":65,"scale":30}"#
+        );
+        assert_eq!(
+            text(ColumnType::Duration),
+            r#"{"type":"long","connect.version":1,"connect.name":"io.debezium.time.MicroDuration"}"#
+        );
+    }
+
+    #[test]
     fn foreign_and_damaged_texts_are_errors() {
         let schema = TableSchema::new(TableName::new("s", "t"), vec![], vec![], Identity::Nothing);
         let text = value_schema("t", &schema, &SourceInfo::new("x", "db", vec![], None));

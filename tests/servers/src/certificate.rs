@@ -12,8 +12,10 @@ pub fn make_certificate(folder: &Path) {
         let output = output.unwrap_or_else(|e| panic!("openssl: {e}: run `scripts/install.sh openssl`"));
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    openssl("req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=authority -keyout ca-key.pem -out ca.pem");
-    openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server-key.pem -out server.csr");
+    openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
+    );
+    openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server-key.pem -out server.csr");
     let extensions = folder.join("extensions");
     std::fs::write(&extensions, "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").expect("extensions");
     openssl(

@@ -22,6 +22,11 @@ pub fn python() -> PathBuf {
     named_or("MAINSTEM_PYTHON", ".cache/venv/bin/python")
 }
 
+/// The S3 server of `.cache/venv`.
+pub(crate) fn weed_binary() -> PathBuf {
+    named_or("MAINSTEM_WEED", ".cache/venv/bin/weed")
+}
+
 /// Whether this process is root's.
 pub(crate) fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");

@@ -75,7 +75,7 @@ const OPTIONS: &[&str] = &[
     "--ssl-cert=server-cert.pem",
     "--ssl-key=server-key.pem",
 ];
-const MYSQL_OPTIONS: &[&str] = &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--mysqlx=OFF"];
+const MYSQL_OPTIONS: &[&str] = &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--loose-mysqlx=OFF"];
 const MARIADB_OPTIONS: &[&str] = &["--binlog-format=ROW", "--performance-schema=OFF", "--character-set-server=utf8mb4"];
 
 /// A private MySQL or MariaDB in a temporary folder, on a free port and a unix socket, with a user `root` that has no password. Killed and
@@ -165,7 +165,7 @@ impl MySqlServer {
         format!("mysql://127.0.0.1:{}", self.port)
     }
 
-    /// The server's own log.
+    /// The server's own log since it was started last.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
     }
@@ -309,7 +309,8 @@ pub(crate) fn server_command(flavor: Flavor, program: &Path, data: &Path) -> Com
     let mut command = Command::new(program);
     command.arg("--no-defaults").arg(format!("--datadir={}", data.display())).current_dir(data);
     command.arg(match flavor {
-        Flavor::MySql => "--innodb-redo-log-capacity=32M",
+        // Not before MySQL 8.0.30.
+        Flavor::MySql => "--loose-innodb-redo-log-capacity=32M",
         Flavor::MariaDb => "--innodb-log-file-size=32M",
     });
     if is_root() {

@@ -10,7 +10,7 @@ use std::{
 use crate::{Flavor, certificate::make_certificate, environment::repository, mysql::server_command};
 
 /// Part of the name of a template. A change of what this file puts into one needs another number.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Fills `data`, which must not be there yet, with the system tables, the certificate, and the users of a new server.
 pub(crate) fn create(flavor: Flavor, program: &Path, data: &Path) {
@@ -39,7 +39,7 @@ fn template(flavor: Flavor, program: &Path) -> PathBuf {
     let lock = fs::File::create(folder.join("lock")).expect("lock file");
     lock.lock().expect("lock");
     if !made.is_dir() {
-        let unfinished = made.with_extension("unfinished");
+        let unfinished = folder.join("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         fs::create_dir(&unfinished).expect("folder of a template");
         match flavor {
@@ -59,7 +59,7 @@ fn template(flavor: Flavor, program: &Path) -> PathBuf {
             .args(["--skip-log-bin", "--skip-networking", "--socket=users.sock"])
             .arg(format!("--init-file={}", users.display()));
         if flavor == Flavor::MySql {
-            command.arg("--mysqlx=OFF");
+            command.arg("--loose-mysqlx=OFF");
         }
         run(&mut command, None);
         make_certificate(&unfinished);

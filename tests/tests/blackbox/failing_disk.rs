@@ -3,7 +3,6 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use mainstem_tests::{Guard, Scenario, wait_until};
@@ -40,7 +39,6 @@ fn pg_lsn_02_nothing_is_confirmed_that_is_not_durable() {
         rows += 1;
         assert!(rows < 1200, "no sync failed:\n{}", mainstem.log());
         highest = highest.max(scenario.source.confirmed().unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(50));
     }
     // It has tried again by now; nothing that it does makes these rows durable.
     wait_until("it has tried again", || mainstem.log().matches("Input/output error").count() >= 2);

@@ -106,7 +106,10 @@ fn the_front_of_the_s3_server_passes_requests_on_and_can_lie() {
     });
     let client = |arguments: &[&str]| {
         let mut command = Command::new(python());
-        command.arg(repository().join("tests/s3.py")).arg(front.port().to_string()).args([Weed::ACCESS_KEY, Weed::SECRET_KEY]);
+        command
+            .arg(repository().join("tests/servers/s3.py"))
+            .arg(front.port().to_string())
+            .args([Weed::ACCESS_KEY, Weed::SECRET_KEY]);
         command.args(arguments).output().expect("python").status.success()
     };
     assert!(client(&["probe"]), "{:?}", front.requests());

@@ -32,12 +32,12 @@ fn large_rows(name: &str, sink: impl Fn(&Scenario) -> Pipeline, peak_mib_max: u6
 
 #[test]
 fn large_rows_pass_into_files_with_little_memory() {
-    large_rows("large_rows_files", |scenario| scenario.bare_pipeline().files("lake", &scenario.lake()), 320).assert_lake_equal();
+    large_rows("large_rows_files", |scenario| scenario.bare_pipeline().files("lake", &scenario.lake()), 300).assert_lake_equal();
 }
 
 #[test]
 fn large_rows_pass_into_a_warehouse_with_little_memory() {
-    large_rows("large_rows_dw", |scenario| scenario.bare_pipeline().upsert("warehouse", &scenario.warehouse.url()), 450)
+    large_rows("large_rows_dw", |scenario| scenario.bare_pipeline().upsert("warehouse", &scenario.warehouse.url()), 160)
         .assert_warehouse_equal();
 }
 

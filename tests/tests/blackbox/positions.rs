@@ -204,3 +204,41 @@ fn pg_lsn_09_a_recreated_slot_stops_with_the_choices() {
     run.once_succeeds();
     scenario.assert_equal();
 }
+
+/// The server needed the room more than the slot: what the slot kept is gone. A runtime that looks on sees it, and so does one that starts.
+#[test]
+fn pg_slot_01_an_invalidated_slot_stops_with_the_choices() {
+    let settings = [("max_slot_wal_keep_size", "1MB"), ("max_wal_size", "32MB"), ("min_wal_size", "32MB")];
+    let server = PgServer::with_settings(PgVersion::V15, &settings);
+    let scenario =
+        Scenario::on(&server, "pg_slot_01").setup(&["t"], "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let run = scenario.run(&scenario.pipeline());
+    run.once_succeeds();
+    let lost = || scenario.source.query("SELECT wal_status FROM pg_replication_slots") == "lost";
+    scenario.source.exec("INSERT INTO t VALUES (2)");
+    wait_until("the server gives the slot up", || {
+        scenario.source.exec("CREATE TABLE IF NOT EXISTS noise (v text); TRUNCATE noise");
+        scenario.source.exec("INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 20000)");
+        scenario.source.exec("SELECT pg_switch_wal()");
+        scenario.source.exec("CHECKPOINT");
+        lost()
+    });
+    let mut mainstem = run.clone().allow("invalidated").start();
+    mainstem.wait_for_state("pg_slot_01", "stopped");
+    let error = mainstem.pipeline("pg_slot_01")["error"].as_str().unwrap_or_default().to_owned();
+    for part in ["max_slot_wal_keep_size", "resnapshot"] {
+        assert!(error.contains(part), "the error does not say `{part}`: {error}");
+    }
+    assert!(lost(), "the slot was made anew in silence");
+    mainstem.stop();
+    let file = scenario.dir().join("pg_slot_01.yaml");
+    let check = run_command(["check".as_ref(), "--data-dir".as_ref(), scenario.data_dir().as_os_str(), file.as_os_str()]);
+    assert!((check.stdout.clone() + &check.stderr).contains("invalidated"), "{}{}", check.stdout, check.stderr);
+    // The choice that the message names.
+    let data = scenario.data_dir();
+    let output = run_command(["resnapshot".as_ref(), "--data-dir".as_ref(), data.as_os_str(), file.as_os_str()]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    scenario.source.exec("INSERT INTO t VALUES (3); DELETE FROM t WHERE id = 1");
+    run.once_succeeds();
+    scenario.assert_equal();
+}

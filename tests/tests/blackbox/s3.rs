@@ -38,7 +38,9 @@ fn parquet_on_s3_with_kills() {
     run.once_succeeds();
     assert_bucket_equal(&scenario, weed, &bucket);
     let objects = weed.objects(&bucket);
-    assert!(objects.iter().all(|name| name.starts_with("changes/topic=s3_kills.public.t/partition=0/")), "{objects:?}");
+    // A kill may come before the object that tries the store out is removed.
+    let files: Vec<_> = objects.iter().filter(|name| !name.starts_with("changes/.mainstem-probe-")).collect();
+    assert!(files.iter().all(|name| name.starts_with("changes/topic=s3_kills.public.t/partition=0/")), "{objects:?}");
 }
 
 /// An upload in parts whose completion is answered `200 OK` with an error in the body; then one that was done although the answer said no.

@@ -242,6 +242,7 @@ fn stored_field(name: &str, kind: &ColumnType) -> Field {
         | ColumnType::Time
         | ColumnType::Timestamp
         | ColumnType::TimestampTz
+        | ColumnType::Duration
         | ColumnType::Interval => Field::new(name, kind.arrow(), true),
     }
 }

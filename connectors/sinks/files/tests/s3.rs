@@ -1,4 +1,4 @@
-//! The sink on a real S3 server. Needs MAINSTEM_WEED, the program `weed` of SeaweedFS.
+//! The sink on a real S3 server.
 mod fixture;
 #[path = "fixture/seaweedfs.rs"]
 mod seaweedfs;
@@ -10,9 +10,10 @@ use connector_api::{ChangeBatch, NextOffsets, OpenedSink, Recovery, Severity, Ta
 use fixture::*;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use seaweedfs::{SeaweedFs, server};
+use test_servers::Weed;
 
 async fn target(bucket: &str, prefix: &str, writer: &str) -> Arc<dyn Target> {
-    connect(&server().settings(bucket, prefix, "writerkey", "hunter2", ""), writer).await.unwrap()
+    connect(&server().settings(bucket, prefix, Weed::ACCESS_KEY, Weed::SECRET_KEY, ""), writer).await.unwrap()
 }
 
 async fn open(bucket: &str, writer: &str, reported: &[(i32, i64)]) -> OpenedSink {
@@ -188,7 +189,8 @@ async fn many_files_are_listed_page_by_page() {
 async fn checksums_can_be_sent() {
     let server = server();
     let bucket = server.bucket().await;
-    let settings = server.settings(&bucket, "base", "writerkey", "hunter2", "checksum: supported, region: eu-central-1");
+    let settings =
+        server.settings(&bucket, "base", Weed::ACCESS_KEY, Weed::SECRET_KEY, "checksum: supported, region: eu-central-1");
     let target = connect(&settings, "w").await.unwrap();
     let mut opened = target.open(&topic(1, 1), &NextOffsets::new()).await.unwrap();
     opened.sink.write(rows(0, 0, inserts(0..5))).await.unwrap();
@@ -202,7 +204,10 @@ async fn checksums_can_be_sent() {
 async fn wrong_credentials_and_missing_rights_are_said() {
     let server = server();
     let bucket = server.bucket().await;
-    let cases = [("readerkey", "hunter2", "grant these credentials s3:PutObject"), ("nobody", "hunter3", "check the access key")];
+    let cases = [
+        (Weed::READ_ONLY_KEY, Weed::SECRET_KEY, "grant these credentials s3:PutObject"),
+        ("nobody", "hunter2", "check the access key"),
+    ];
     for (access_key_id, secret, advice) in cases {
         let settings = server.settings(&bucket, "base", access_key_id, secret, "");
         let findings = connector(&settings).unwrap().check(context("w")).await.unwrap();
@@ -211,7 +216,7 @@ async fn wrong_credentials_and_missing_rights_are_said() {
         let error = connect(&settings, "w").await.err().unwrap();
         assert_eq!(error.recovery(), Recovery::Stop, "{error}");
     }
-    let good = server.settings(&bucket, "base", "writerkey", "hunter2", "");
+    let good = server.settings(&bucket, "base", Weed::ACCESS_KEY, Weed::SECRET_KEY, "");
     assert_eq!(connector(&good).unwrap().check(context("w")).await.unwrap(), []);
     assert_eq!(keys(server, &bucket).await, [""; 0], "the check leaves nothing");
 }

@@ -9,9 +9,11 @@ use arrow_array::{
     Array, ArrayRef,
     cast::AsArray,
     types::{
-        Date32Type, Decimal128Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+        Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, Float64Type, Int16Type, Int32Type, Int64Type,
+        Time64MicrosecondType, TimestampMicrosecondType,
     },
 };
+use arrow_buffer::i256;
 use connector_api::{
     ChangeBatchBuilder, Column, ColumnBuilder, ColumnType, Identity, NextOffsets, Op, OrderKey, TableName, TableSchema,
 };
@@ -42,6 +44,12 @@ async fn every_type_is_read_back() {
     for name in ["dec9", "dec18", "dec38"] {
         assert_eq!(column(name).as_primitive::<Decimal128Type>().values()[..2], [-1, 123_456_789], "{name}");
     }
+    for name in ["dec65", "dec76"] {
+        let values = &column(name).as_primitive::<Decimal256Type>().values()[..2];
+        assert_eq!(values, [i256::MINUS_ONE, all_types::nines65()], "{name}");
+    }
+    let durations = column("duration").as_primitive::<DurationMicrosecondType>();
+    assert_eq!(durations.values()[..2], [-3_020_399_999_999, 3_020_399_999_999], "from the Arrow schema in the footer");
     assert_eq!(column("text").as_string::<i32>().value(1), "{\"a\": \"Ж \\u0041\", \"b\": 1.50}");
     assert_eq!(column("json").as_string::<i32>().value(1), column("text").as_string::<i32>().value(1), "byte for byte");
     assert_eq!(column("bytes").as_binary::<i32>().value(1), b"\0\xff");
@@ -76,7 +84,15 @@ async fn types_are_parquets_own() {
     let logical = |path: &str| find(path).logical_type_ref().cloned();
     assert_eq!(find("dec9").physical_type(), Physical::INT32);
     assert_eq!(find("dec18").physical_type(), Physical::INT64);
-    assert_eq!(find("dec38").physical_type(), Physical::FIXED_LEN_BYTE_ARRAY);
+    for path in ["dec38", "dec65", "dec76"] {
+        assert_eq!(find(path).physical_type(), Physical::FIXED_LEN_BYTE_ARRAY);
+    }
+    for (path, bytes) in [("dec38", 16), ("dec65", 28), ("dec76", 32)] {
+        assert_eq!(find(path).type_length(), bytes, "{path}");
+    }
+    assert_eq!(logical("dec65"), Some(LogicalType::decimal(30, 65)));
+    // Parquet has no type for a span of time: readers that do not look at the Arrow schema see the number.
+    assert_eq!((find("duration").physical_type(), logical("duration")), (Physical::INT64, None));
     assert_eq!(logical("uuid"), Some(LogicalType::Uuid));
     assert_eq!(logical("uuids.list.element"), Some(LogicalType::Uuid));
     assert_eq!(logical("json"), Some(LogicalType::String));
@@ -91,7 +107,7 @@ async fn types_are_parquets_own() {
     // A column of the table that has a name of ours gives way, whatever its case, past its neighbours.
     let arrow = read(&path).schema();
     let names: Vec<_> = arrow.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(names[22..24], ["_ORDER__", "_order_"]);
+    assert_eq!(names[25..27], ["_ORDER__", "_order_"]);
     assert_eq!(arrow.field_with_name("_ORDER__").unwrap().metadata()["source_type"], "source _ORDER");
     assert_eq!(arrow.field_with_name("uuid").unwrap().metadata()["source_type"], "source uuid");
 }

@@ -1,7 +1,9 @@
 use arrow_array::{
-    Array, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array,
-    Int32Array, Int64Array, ListArray, StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Array, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, DurationMicrosecondArray,
+    FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, ListArray, StringArray, StructArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
+use arrow_buffer::i256;
 use connector_api::ColumnType;
 
 /// One value, borrowed from its array.
@@ -18,12 +20,19 @@ pub(crate) enum Cell<'a> {
         unscaled: i128,
         scale: u8,
     },
+    /// Of more than 38 digits. A reference, so that the rare type does not make all cells larger.
+    Decimal256 {
+        unscaled: &'a i256,
+        scale: u8,
+    },
     Text(&'a str),
     Bytes(&'a [u8]),
     Date(i32),
     Time(i64),
     Timestamp(i64),
     TimestampTz(i64),
+    /// Microseconds.
+    Duration(i64),
     Interval {
         months: i32,
         days: i32,
@@ -48,12 +57,14 @@ pub(crate) enum Values<'a> {
     Float32(&'a Float32Array),
     Float64(&'a Float64Array),
     Decimal(&'a Decimal128Array, u8),
+    Decimal256(&'a Decimal256Array, u8),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
     Date(&'a Date32Array),
     Time(&'a Time64MicrosecondArray),
     Timestamp(&'a TimestampMicrosecondArray),
     TimestampTz(&'a TimestampMicrosecondArray),
+    Duration(&'a DurationMicrosecondArray),
     Interval { whole: &'a StructArray, months: &'a Int32Array, days: &'a Int32Array, micros: &'a Int64Array },
     Uuid(&'a FixedSizeBinaryArray),
     List(&'a ListArray, Box<Values<'a>>),
@@ -73,13 +84,17 @@ impl<'a> Values<'a> {
             ColumnType::Int64 => Self::Int64(downcast(array)?),
             ColumnType::Float32 => Self::Float32(downcast(array)?),
             ColumnType::Float64 => Self::Float64(downcast(array)?),
-            ColumnType::Decimal { scale, .. } => Self::Decimal(downcast(array)?, *scale),
+            ColumnType::Decimal { scale, .. } => match downcast(array) {
+                Some(array) => Self::Decimal(array, *scale),
+                None => Self::Decimal256(downcast(array)?, *scale),
+            },
             ColumnType::Text | ColumnType::Json => Self::Text(downcast(array)?),
             ColumnType::Bytes => Self::Bytes(downcast(array)?),
             ColumnType::Date => Self::Date(downcast(array)?),
             ColumnType::Time => Self::Time(downcast(array)?),
             ColumnType::Timestamp => Self::Timestamp(downcast(array)?),
             ColumnType::TimestampTz => Self::TimestampTz(downcast(array)?),
+            ColumnType::Duration => Self::Duration(downcast(array)?),
             ColumnType::Interval => {
                 let whole: &StructArray = downcast(array)?;
                 let [months, days, micros] = whole.columns() else { return None };
@@ -117,12 +132,19 @@ impl<'a> Values<'a> {
             Self::Float32(a) => value!(a, Cell::Float32),
             Self::Float64(a) => value!(a, Cell::Float64),
             Self::Decimal(a, scale) => value!(a, |unscaled| Cell::Decimal { unscaled, scale: *scale }),
+            Self::Decimal256(a, scale) => {
+                if a.is_null(row) {
+                    return Cell::Null;
+                }
+                a.values().get(row).map_or(Cell::Null, |unscaled| Cell::Decimal256 { unscaled, scale: *scale })
+            }
             Self::Text(a) => value!(a, Cell::Text),
             Self::Bytes(a) => value!(a, Cell::Bytes),
             Self::Date(a) => value!(a, Cell::Date),
             Self::Time(a) => value!(a, Cell::Time),
             Self::Timestamp(a) => value!(a, Cell::Timestamp),
             Self::TimestampTz(a) => value!(a, Cell::TimestampTz),
+            Self::Duration(a) => value!(a, Cell::Duration),
             Self::Interval { whole, months, days, micros } => {
                 if whole.is_null(row) {
                     return Cell::Null;

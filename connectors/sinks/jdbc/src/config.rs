@@ -4,33 +4,35 @@ use connector_api::{ByteSize, FlushPolicy, Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::url::{Address, JdbcUrl, PostgresAddress};
+use crate::url::{Address, JdbcUrl, MySqlAddress, PostgresAddress};
 
 /// Settings of the `jdbc` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JdbcSinkConfig {
-    /// The target database: `jdbc:postgresql://host:port/database`, `postgres://…`, `jdbc:sqlite:/path` or `sqlite:/path`. For PostgreSQL, `user`,
-    /// `password`, `host` (a directory for a unix socket), `port`, `sslmode`, `sslrootcert` and `currentSchema` may follow after `?`.
+    /// The target database: `jdbc:postgresql://host:port/database`, `jdbc:mysql://…`, `jdbc:mariadb://…` or `jdbc:sqlite:/path`, with or without
+    /// `jdbc:`. After `?` may follow, for PostgreSQL, `user`, `password`, `host` (a directory for a unix socket), `port`, `sslmode`, `sslrootcert` and
+    /// `currentSchema`; for MySQL and MariaDB `user`, `password`, `sslMode`, `useSSL`, `serverSslCert`, `localSocket` (a unix socket),
+    /// `allowLoadLocalInfile` and `allowPublicKeyRetrieval`.
     pub url: JdbcUrl,
-    /// The user to log in as (PostgreSQL). Wins over one in `url`. Default: `postgres`.
+    /// The user to log in as. Wins over one in `url`. Default: `postgres` for PostgreSQL, `root` for MySQL. SQLite has no users.
     pub user: Option<String>,
-    /// The password (PostgreSQL). Wins over one in `url`.
+    /// The password. Wins over one in `url`.
     pub password: Option<Secret>,
     /// `upsert` keeps each table equal to its source; `append` keeps every change as a row of its own.
     #[serde(default)]
     pub mode: Mode,
-    /// The schema that the tables go to (PostgreSQL), created if it is missing. Default: the schema they have at the source. SQLite has no
-    /// schemas: there a table of the schema `public` keeps its name, and others are called `schema.table`.
+    /// The schema that the tables go to, created if it is missing; for MySQL that is the database, and wins over the one in `url`. Default: the
+    /// schema they have at the source. SQLite has no schemas: there a table of the schema `public` keeps its name, and others are called `schema.table`.
     pub schema: Option<String>,
     /// How much is written in one transaction.
     #[serde(default)]
     pub batch: BatchConfig,
-    /// How the connection is encrypted (PostgreSQL). Wins over `sslmode` in `url`. Default: `prefer`.
+    /// How the connection is encrypted. Wins over `sslmode` (MySQL: `sslMode`) in `url`. Default: `prefer`.
     pub sslmode: Option<SslMode>,
-    /// A file of PEM certificates of the authorities to trust (PostgreSQL). Wins over `sslrootcert` in `url`. Default: those of the system.
+    /// A file of PEM certificates of the authorities to trust. Wins over `sslrootcert` (MySQL: `serverSslCert`) in `url`. Default: those of the system.
     pub ca: Option<PathBuf>,
-    /// The largest number of connections (PostgreSQL) that all tables of the sink share, from 1 to 100. SQLite has one writer anyway.
+    /// The largest number of connections that all tables of the sink share, from 1 to 100. SQLite has one writer anyway.
     #[serde(default = "default_connections")]
     pub connections: u32,
 }
@@ -54,7 +56,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// The most rows in one transaction, at least 1. Default: 10000 for PostgreSQL, 50000 for SQLite, whose transactions are the dearer part.
+    /// The most rows in one transaction, at least 1. Default: 50000 for SQLite, whose transactions are the dearer part, else 10000.
     pub rows: Option<u64>,
     /// The most bytes in one transaction, at least `64KiB`. A single row may be larger.
     #[serde(default = "default_batch_bytes")]
@@ -125,6 +127,7 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
     Postgres(PostgresSettings),
+    MySql(MySqlSettings),
     Sqlite(PathBuf),
 }
 
@@ -149,15 +152,29 @@ impl PostgresSettings {
     }
 }
 
-/// The rows of a transaction by default. PostgreSQL gains nothing from more; SQLite's upserts are 1.5 times as fast at 50,000 as at 10,000.
-const ROWS_POSTGRES: u64 = 10_000;
+/// How to reach a MySQL or MariaDB server.
+#[derive(Debug, Clone)]
+pub(crate) struct MySqlSettings {
+    /// Where it is; user, password, TLS and database are those below.
+    pub address: MySqlAddress,
+    pub user: String,
+    pub password: Option<Secret>,
+    pub sslmode: SslMode,
+    pub ca: Option<PathBuf>,
+    /// The database that all tables go to.
+    pub database: Option<String>,
+    pub connections: usize,
+}
+
+/// The rows of a transaction by default. Servers gain nothing from more; SQLite's upserts are 1.5 times as fast at 50,000 as at 10,000.
+const ROWS_SERVER: u64 = 10_000;
 const ROWS_SQLITE: u64 = 50_000;
 
 impl JdbcSinkConfig {
     /// Checks what the types cannot. An error names the field, what is wrong, and what would be right.
     pub(crate) fn resolve(self) -> Result<Settings, (&'static str, String)> {
         let rows_default = match &self.url.0 {
-            Address::Postgres(_) => ROWS_POSTGRES,
+            Address::Postgres(_) | Address::MySql(_) => ROWS_SERVER,
             Address::Sqlite(_) => ROWS_SQLITE,
         };
         let rows = self.batch.rows.unwrap_or(rows_default);
@@ -171,27 +188,32 @@ impl JdbcSinkConfig {
         let mode = self.mode;
         let database = match self.url.0.clone() {
             Address::Postgres(address) => Database::Postgres(self.postgres(address)?),
+            Address::MySql(address) => Database::MySql(self.mysql(address)?),
             Address::Sqlite(path) => Database::Sqlite(self.sqlite(path)?),
         };
         Ok(Settings { mode, policy, database })
     }
 
-    fn postgres(self, address: PostgresAddress) -> Result<PostgresSettings, (&'static str, String)> {
+    /// Checks what is the same for all servers: the settings themselves, the schema, and the way the connection is encrypted.
+    fn server(&self, schema: Option<&str>, unix: bool, sslmode: SslMode) -> Result<(), (&'static str, String)> {
         if !(1..=100).contains(&self.connections) {
             return Err(("connections", format!("{} is out of range: write a number from 1 to 100", self.connections)));
         }
-        let user = self.user.or(address.user).unwrap_or_else(|| "postgres".into());
-        let schema = self.schema.or(address.schema);
-        if schema.as_deref().is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
+        if schema.is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
             return Err(("schema", "a schema needs a name".into()));
         }
-        let sslmode = self.sslmode.or(address.sslmode).unwrap_or(SslMode::Prefer);
-        if address.host.starts_with('/') && matches!(sslmode, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) {
-            return Err((
-                "sslmode",
-                "a unix socket is not encrypted: write `sslmode: disable`, or connect to a host by name".into(),
-            ));
+        if unix && matches!(sslmode, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) {
+            let message = "a unix socket is not encrypted: write `sslmode: disable`, or connect to a host by name";
+            return Err(("sslmode", message.into()));
         }
+        Ok(())
+    }
+
+    fn postgres(mut self, address: PostgresAddress) -> Result<PostgresSettings, (&'static str, String)> {
+        let schema = self.schema.take().or(address.schema);
+        let sslmode = self.sslmode.or(address.sslmode).unwrap_or(SslMode::Prefer);
+        self.server(schema.as_deref(), address.host.starts_with('/'), sslmode)?;
+        let user = self.user.or(address.user).unwrap_or_else(|| "postgres".into());
         Ok(PostgresSettings {
             host: address.host,
             port: address.port,
@@ -202,6 +224,21 @@ impl JdbcSinkConfig {
             ca: self.ca.or(address.ca),
             schema,
             connections: self.connections as usize,
+        })
+    }
+
+    fn mysql(mut self, mut address: MySqlAddress) -> Result<MySqlSettings, (&'static str, String)> {
+        let database = self.schema.take().or(address.database.take());
+        let sslmode = self.sslmode.or(address.sslmode).unwrap_or(SslMode::Prefer);
+        self.server(database.as_deref(), address.socket.is_some(), sslmode)?;
+        Ok(MySqlSettings {
+            user: self.user.or(address.user.take()).unwrap_or_else(|| "root".into()),
+            password: self.password.or(address.password.take()),
+            sslmode,
+            ca: self.ca.or(address.ca.take()),
+            database,
+            connections: self.connections as usize,
+            address,
         })
     }
 
@@ -250,6 +287,17 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_is_mysqls_database() {
+        let database = |yaml: &str| match resolve(yaml).unwrap().database {
+            Database::MySql(settings) => (settings.database, settings.user),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(database("{ url: 'jdbc:mysql://u@h/db' }"), (Some("db".into()), "u".into()));
+        assert_eq!(database("{ url: 'jdbc:mysql://h/db', schema: dw }"), (Some("dw".into()), "root".into()));
+        assert_eq!(database("{ url: 'jdbc:mariadb://h', user: v }"), (None, "v".into()));
+    }
+
+    #[test]
     fn mistakes_name_their_field() {
         for (yaml, says) in [
             ("{ url: 'sqlite:/x', user: a }", "user: SQLite has no `user`"),
@@ -257,6 +305,8 @@ mod tests {
             ("{ url: 'postgres://h/db', batch: { bytes: 1B } }", "batch.bytes: `1B` is too little"),
             ("{ url: 'postgres://h/db', connections: 0 }", "connections: 0 is out of range"),
             ("{ url: 'postgres:///db?host=/tmp', sslmode: verify-full }", "sslmode: a unix socket"),
+            ("{ url: 'mysql://h/db?socket=/tmp/s', sslmode: require }", "sslmode: a unix socket"),
+            ("{ url: 'mysql://h/db', schema: '' }", "schema: a schema needs a name"),
             ("{ url: 'postgres://h/db', mode: upsrt }", "upsrt"),
             ("{ url: 'postgres://h/db', colour: red }", "colour"),
             ("{ mode: append }", "url"),

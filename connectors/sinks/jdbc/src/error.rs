@@ -9,6 +9,8 @@ use connector_api::{Offset, PartitionId, Recoverable, Recovery, TopicId};
 pub struct ServerError {
     /// The five-character SQLSTATE.
     pub code: String,
+    /// The number of the error, for servers that number theirs (MySQL).
+    pub number: Option<u16>,
     /// The server's message, empty where it may quote a value.
     pub message: String,
     /// The table that the server names.
@@ -26,7 +28,11 @@ impl fmt::Display for ServerError {
         } else {
             f.write_str(&self.message)?;
         }
-        write!(f, " (SQLSTATE {}", self.code)?;
+        f.write_str(" (")?;
+        if let Some(number) = self.number {
+            write!(f, "error {number}, ")?;
+        }
+        write!(f, "SQLSTATE {}", self.code)?;
         for (name, value) in [("table", &self.table), ("column", &self.column), ("constraint", &self.constraint)] {
             if let Some(value) = value {
                 write!(f, ", {name} `{value}`")?;
@@ -41,6 +47,9 @@ impl std::error::Error for ServerError {}
 impl ServerError {
     /// Whether trying again may help: the server went away, was busy, or chose this transaction as the victim.
     fn recovery(&self) -> Recovery {
+        if let Some(number) = self.number {
+            return mysql_recovery(number);
+        }
         match self.code.as_str() {
             // Failover: the old primary is read-only until the address points to the new one.
             "25006" => Recovery::Retry,
@@ -51,6 +60,58 @@ impl ServerError {
             _ => Recovery::Stop,
         }
     }
+}
+
+/// Whether trying again may help, by MySQL's and MariaDB's error numbers. Their SQLSTATEs are too coarse: most are HY000.
+fn mysql_recovery(number: u16) -> Recovery {
+    match number {
+        // No room on the disk or in memory; no connection left, for the server or for this user.
+        1021 | 1037 | 1038 | 1041 | 1114 | 1135 | 1040 | 1203 | 1226 => Recovery::Retry,
+        // Lock wait timeout, too many locks, deadlock, and other transactions that were given up so that others can go on.
+        1205 | 1206 | 1213 | 1412 | 1613 | 1614 | 1615 | 1637 | 3058 | 3101 | 3572 => Recovery::Retry,
+        // The server shuts down, ends the session or the statement, or the network failed it.
+        1053
+        | 1077..=1079
+        | 1152
+        | 1158..=1161
+        | 1184
+        | 1189
+        | 1190
+        | 1317
+        | 1927
+        | 1969
+        | 2006
+        | 2013
+        | 3024
+        | 3168
+        | 3169
+        | 4031 => Recovery::Retry,
+        // Failover: the old primary is read-only until the address points to the new one, and a member of a cluster is not ready.
+        1047 | 1290 | 1792 | 1836 | 3100 => Recovery::Retry,
+        _ => Recovery::Stop,
+    }
+}
+
+/// What was wrong with a server's certificate, if that is what an error comes from.
+pub(crate) fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::CertificateError> {
+    let inner = |error: &'a (dyn std::error::Error + 'static)| match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(error)) => Some(error),
+        _ => None,
+    };
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
+        if let Some(found) = inner(error).or_else(|| inner(inside?)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether a certificate was not trusted: it will not be trusted next time.
+pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    certificate_error(error).is_some()
 }
 
 /// What can go wrong in this sink.
@@ -100,7 +161,7 @@ pub enum JdbcError {
     Tls {
         address: String,
         #[source]
-        cause: rustls::Error,
+        cause: connector_tls::SetupError,
     },
     /// The target was filled from a topic that is not this one.
     #[error(
@@ -156,6 +217,18 @@ pub enum JdbcError {
         "the name `{name}` has {bytes} bytes, the target allows {limit}: it would be cut. Rename it at the source, or set `schema`"
     )]
     NameTooLong { name: String, bytes: usize, limit: usize },
+    /// A name that the target does not take.
+    #[error("the name `{name}` cannot be used in the target: {reason}. Rename it at the source, or set `schema`")]
+    BadName { name: String, reason: &'static str },
+    /// A key whose texts the target would compare by rules that differ from the source's.
+    #[error(
+        "table {table} compares its key column `{column}` by collation `{collation}`, for which keys that differ (in case, accents or spaces at the \
+         end) are equal. Change it: `ALTER TABLE {table} MODIFY {column} {wanted} NOT NULL`"
+    )]
+    KeyCollation { table: String, column: String, collation: String, wanted: String },
+    /// A server that is too old.
+    #[error("{address} is {found}: this sink needs {needed}")]
+    TooOld { address: String, found: String, needed: &'static str },
     /// A source column has the name of one of our own columns.
     #[error(
         "table {table} has a column `{column}`, a name that `mode: append` needs for itself. Rename it at the source, or use `mode: upsert`"
@@ -164,12 +237,18 @@ pub enum JdbcError {
     /// A column changed its type in a way that the target cannot follow.
     #[error(
         "column `{column}` of table {table} has type {existing} and would have to become {wanted}, which cannot be done without touching its \
-         values. Change it by hand (`ALTER TABLE … ALTER COLUMN … TYPE … USING …`), or drop the table and its offset rows to load again"
+         values. Change it by hand with `ALTER TABLE`, or drop the table and its offset rows to load again"
     )]
     TypeChange { table: String, column: String, existing: String, wanted: String },
     /// A value that the target's type does not have.
     #[error("{table}, column `{column}`: the value at offset {offset} of partition {partition} cannot be stored: {reason}")]
     Unrepresentable { table: String, column: String, partition: PartitionId, offset: Offset, reason: &'static str },
+    /// A row that the server takes by no way that is open.
+    #[error(
+        "{table}: a statement with one row has {bytes} bytes, and the server takes {limit}: `SET GLOBAL max_allowed_packet = {needed}`, or `SET GLOBAL \
+         local_infile = ON`"
+    )]
+    RowTooLarge { table: String, bytes: usize, limit: usize, needed: usize },
     /// A change that lacks columns of a row that is not there.
     #[error(
         "{table}: the change at offset {offset} of partition {partition} updates a row that is not in the table, and does not hold all of its \
@@ -206,9 +285,13 @@ impl Recoverable for JdbcError {
             | Self::TakenOver { .. }
             | Self::NoKey { .. }
             | Self::NameTooLong { .. }
+            | Self::BadName { .. }
+            | Self::KeyCollation { .. }
+            | Self::TooOld { .. }
             | Self::ReservedColumn { .. }
             | Self::TypeChange { .. }
             | Self::Unrepresentable { .. }
+            | Self::RowTooLarge { .. }
             | Self::MissingRow { .. }
             | Self::MissingKey { .. }
             | Self::Gap { .. }
@@ -236,7 +319,7 @@ mod tests {
     fn the_server_decides_whether_to_try_again() {
         let recovery = |code: &str| {
             let (table, column, constraint) = (None, None, None);
-            let cause = Box::new(ServerError { code: code.into(), message: "m".into(), table, column, constraint });
+            let cause = Box::new(ServerError { code: code.into(), number: None, message: "m".into(), table, column, constraint });
             JdbcError::Server { doing: "x".into(), cause }.recovery()
         };
         for code in ["40P01", "40001", "57P01", "53300", "55P03", "53100", "08006", "25006", "57P03"] {
@@ -244,6 +327,12 @@ mod tests {
         }
         for code in ["42501", "23505", "23502", "22001", "42P01", "28P01", "0A000"] {
             assert_eq!(recovery(code), Recovery::Stop, "{code}");
+        }
+        for number in [1205, 1213, 1053, 1040, 1290, 1836, 1927, 4031] {
+            assert_eq!(mysql_recovery(number), Recovery::Retry, "{number}");
+        }
+        for number in [1044, 1045, 1049, 1062, 1064, 1146, 1264, 1366, 1406, 1419] {
+            assert_eq!(mysql_recovery(number), Recovery::Stop, "{number}");
         }
         let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
         assert_eq!(sqlite_recovery(&failure(5)), Recovery::Retry, "busy");

@@ -3,6 +3,10 @@
 //! zone, which is written `+00:00` because SQLite's date functions read that.
 use std::fmt::Write;
 
+use arrow_buffer::i256;
+
+use crate::decimal_digits::DecimalDigits;
+
 const DAY_US: i64 = 86_400_000_000;
 
 /// The days since 1970-01-01 as year (astronomical: 0 is 1 BC), month and day. Counts in eras of 400 years from 1 March of year 0, so that
@@ -73,6 +77,19 @@ pub(crate) fn write_time(out: &mut String, micros: i64) {
     let ([h1, h0], [m1, m0], [s1, s0]) = (two_digits(seconds / 3600), two_digits(seconds / 60 % 60), two_digits(seconds % 60));
     push_ascii(out, &[h1, h0, b':', m1, m0, b':', s1, s0]);
     write_fraction(out, micros.rem_euclid(1_000_000));
+}
+
+/// Appends a span of microseconds in hours, minutes and seconds, as MySQL's TIME has it: `-838:59:59.5`.
+pub(crate) fn write_span(out: &mut String, micros: i64) {
+    if micros < 0 {
+        out.push('-');
+    }
+    let magnitude = micros.unsigned_abs();
+    let seconds = magnitude / 1_000_000;
+    push_number(out, seconds / 3600, 2);
+    let ([m1, m0], [s1, s0]) = (two_digits((seconds / 60 % 60) as i64), two_digits((seconds % 60) as i64));
+    push_ascii(out, &[b':', m1, m0, b':', s1, s0]);
+    write_fraction(out, (magnitude % 1_000_000) as i64);
 }
 
 fn write_fraction(out: &mut String, micros: i64) {
@@ -157,6 +174,19 @@ pub(crate) fn write_decimal(out: &mut String, unscaled: i128, scale: u8) {
     }
 }
 
+/// [`write_decimal`] for more than 38 digits.
+pub(crate) fn write_decimal256(out: &mut String, unscaled: &i256, scale: u8) {
+    let digits = DecimalDigits::new(unscaled, scale);
+    if unscaled.is_negative() {
+        out.push('-');
+    }
+    push_ascii(out, if digits.whole().is_empty() { b"0" } else { digits.whole() });
+    if scale > 0 {
+        out.push('.');
+        push_ascii(out, digits.fraction());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn spans_go_beyond_a_day_both_ways() {
+        for (micros, expected) in [
+            (0, "00:00:00"),
+            (-500_000, "-00:00:00.5"),
+            (3_020_399_000_000, "838:59:59"),
+            (-3_020_398_999_999, "-838:59:58.999999"),
+            (i64::MIN, "-2562047788:00:54.775808"),
+        ] {
+            assert_eq!(text(|out| write_span(out, micros)), expected);
+        }
+    }
+
+    #[test]
     fn intervals_keep_three_parts() {
         for ((months, days, micros), expected) in [
             ((14, 3, 14_706_780_000), "P1Y2M3DT4H5M6.78S"),
@@ -224,5 +267,18 @@ mod tests {
             assert_eq!(text(|out| write_decimal(out, unscaled, scale)), expected);
         }
         assert_eq!(text(|out| write_decimal(out, 10i128.pow(38) - 1, 38)), format!("0.{}", "9".repeat(38)));
+        let nines = "9".repeat(76);
+        for (digits, scale, expected) in [
+            (nines.clone(), 0, nines.clone()),
+            (format!("-{nines}"), 76, format!("-0.{nines}")),
+            (format!("-{nines}"), 41, format!("-{}.{}", &nines[..35], &nines[..41])),
+            (format!("1{}", "0".repeat(38)), 38, format!("1.{}", "0".repeat(38))),
+            ("-5".into(), 65, format!("-0.{}5", "0".repeat(64))),
+            ("0".into(), 40, format!("0.{}", "0".repeat(40))),
+            (i256::MIN.to_string(), 0, i256::MIN.to_string()),
+        ] {
+            let unscaled = i256::from_string(&digits).unwrap();
+            assert_eq!(text(|out| write_decimal256(out, &unscaled, scale)), expected);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! JSON for what a target has no type for: lists in SQLite, and the old key of a move in `append` tables.
 //!
-//! Integers, booleans and finite floats are JSON's own; all else is a string that holds the exact text, because readers of JSON put numbers
+//! Integers, booleans, durations (in microseconds) and finite floats are JSON's own; all else is a string that holds the exact text, because readers of JSON put numbers
 //! through a double.
 use std::fmt::Write;
 
@@ -16,13 +16,14 @@ pub(crate) fn write_value(out: &mut String, cell: Cell<'_>) {
         Cell::Bool(value) => out.push_str(if value { "true" } else { "false" }),
         Cell::Int16(value) => write_display(out, value),
         Cell::Int32(value) => write_display(out, value),
-        Cell::Int64(value) => write_display(out, value),
+        Cell::Int64(value) | Cell::Duration(value) => write_display(out, value),
         Cell::Float32(value) if value.is_finite() => write_debug(out, value),
         Cell::Float64(value) if value.is_finite() => write_debug(out, value),
         Cell::Float32(value) => write_text(out, special_float(f64::from(value))),
         Cell::Float64(value) => write_text(out, special_float(value)),
         Cell::Text(value) => write_text(out, value),
         Cell::Decimal { unscaled, scale } => quoted(out, |out| iso::write_decimal(out, unscaled, scale)),
+        Cell::Decimal256 { unscaled, scale } => quoted(out, |out| iso::write_decimal256(out, unscaled, scale)),
         Cell::Bytes(value) => quoted(out, |out| {
             out.push_str("\\\\x");
             write_hex(out, value);

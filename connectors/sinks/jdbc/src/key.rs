@@ -1,3 +1,5 @@
+use arrow_buffer::i256;
+
 use crate::cell::Cell;
 
 /// Appends a key value to `out`, so that two keys of one table have equal bytes exactly where a database takes them for equal: `-0.0` is
@@ -10,12 +12,13 @@ pub(crate) fn write_key(out: &mut Vec<u8>, cell: Cell<'_>, numeric_text: bool) -
         // The sign bit is turned around, so that negative numbers come first.
         Cell::Int16(value) => out.extend((value ^ i16::MIN).to_be_bytes()),
         Cell::Int32(value) | Cell::Date(value) => out.extend((value ^ i32::MIN).to_be_bytes()),
-        Cell::Int64(value) | Cell::Time(value) | Cell::Timestamp(value) | Cell::TimestampTz(value) => {
+        Cell::Int64(value) | Cell::Time(value) | Cell::Timestamp(value) | Cell::TimestampTz(value) | Cell::Duration(value) => {
             out.extend((value ^ i64::MIN).to_be_bytes());
         }
         Cell::Float32(value) => out.extend(float_bits(f64::from(value)).to_be_bytes()),
         Cell::Float64(value) => out.extend(float_bits(value).to_be_bytes()),
         Cell::Decimal { unscaled, .. } => out.extend((unscaled ^ i128::MIN).to_be_bytes()),
+        Cell::Decimal256 { unscaled, .. } => out.extend((*unscaled ^ i256::MIN).to_be_bytes()),
         Cell::Text(value) => write_bytes(out, if numeric_text { plain_number(value) } else { value }.as_bytes()),
         Cell::Bytes(value) => write_bytes(out, value),
         Cell::Interval { months, days, micros } => {
@@ -92,6 +95,9 @@ mod tests {
     fn keys_sort_as_their_values_do() {
         let ints = [i64::MIN, -1, 0, 1, i64::MAX].map(|value| bytes(&[Cell::Int64(value)], false));
         let texts = ["", "\0", "\0a", "a", "a\0", "aa", "b"].map(|value| bytes(&[Cell::Text(value)], false));
+        let wide = [i256::MIN, i256::MINUS_ONE, i256::ZERO, i256::ONE, i256::MAX];
+        let wide = wide.each_ref().map(|unscaled| bytes(&[Cell::Decimal256 { unscaled, scale: 2 }], false));
+        assert!(wide.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(ints.is_sorted() && texts.windows(2).all(|pair| pair[0] < pair[1]));
     }
 

@@ -9,6 +9,7 @@ mod append;
 mod cell;
 mod collapse;
 mod config;
+mod decimal_digits;
 mod dialect;
 mod error;
 mod flush;

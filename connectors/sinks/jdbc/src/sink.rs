@@ -9,7 +9,7 @@ use connector_api::{
 
 use crate::{
     config::{Database, JdbcSinkConfig, Mode, Settings},
-    dialect::{Dialect, TableWriter, postgres::Postgres, sqlite::Sqlite},
+    dialect::{Dialect, TableWriter, mysql::MySql, postgres::Postgres, sqlite::Sqlite},
     error::JdbcError,
     flush::Flush,
     offsets::{Held, Owner},
@@ -36,6 +36,7 @@ impl JdbcSink {
     fn dialect(&self) -> Result<Arc<dyn Dialect>, JdbcError> {
         Ok(match &self.settings.database {
             Database::Postgres(settings) => Arc::new(Postgres::new(settings.clone(), self.settings.mode)?),
+            Database::MySql(settings) => Arc::new(MySql::new(settings.clone(), self.settings.mode)),
             Database::Sqlite(path) => Arc::new(Sqlite::new(path.clone(), self.settings.mode)),
         })
     }

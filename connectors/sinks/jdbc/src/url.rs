@@ -7,7 +7,8 @@ use url::Url;
 
 use crate::config::SslMode;
 
-/// The address of a target database: `jdbc:postgresql://host:port/database?…`, `postgres://…`, `jdbc:sqlite:/path` or `sqlite:/path`.
+/// The address of a target database: `jdbc:postgresql://host:port/database?…`, `jdbc:mysql://…`, `jdbc:mariadb://…`, `jdbc:sqlite:/path`, or the same
+/// without `jdbc:`.
 ///
 /// May hold a password, so it does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub struct JdbcUrl(pub(crate) Address);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Postgres(PostgresAddress),
+    MySql(MySqlAddress),
     Sqlite(PathBuf),
 }
 
@@ -41,17 +43,45 @@ impl fmt::Display for PostgresAddress {
     }
 }
 
+/// A MySQL or MariaDB server, and a database of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MySqlAddress {
+    pub host: String,
+    pub port: u16,
+    /// The unix socket to use instead of host and port.
+    pub socket: Option<PathBuf>,
+    /// `None`: that of each table at the source.
+    pub database: Option<String>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub sslmode: Option<SslMode>,
+    pub ca: Option<PathBuf>,
+    /// Whether rows may be loaded with `LOAD DATA LOCAL`, where the server allows it.
+    pub local_infile: bool,
+}
+
+impl fmt::Display for MySqlAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Some(socket) => write!(f, "{}", socket.display())?,
+            None => write!(f, "{}:{}", self.host, self.port)?,
+        }
+        self.database.as_ref().map_or(Ok(()), |database| write!(f, "/{database}"))
+    }
+}
+
 impl fmt::Debug for JdbcUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Address::Postgres(address) => write!(f, "postgresql://{address}"),
+            Address::MySql(address) => write!(f, "mysql://{address}"),
             Address::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
 }
 
-const FORMS: &str =
-    "`jdbc:postgresql://host:port/database`, `postgres://host:port/database`, `jdbc:sqlite:/path` or `sqlite:/path`";
+const FORMS: &str = "`jdbc:postgresql://host:port/database`, `jdbc:mysql://host:port/database`, `jdbc:mariadb://host:port/database` or \
+     `jdbc:sqlite:/path` (all of them without `jdbc:` too)";
 
 impl FromStr for JdbcUrl {
     type Err = String;
@@ -65,6 +95,7 @@ impl FromStr for JdbcUrl {
         match scheme {
             "sqlite" => sqlite(rest),
             "postgres" | "postgresql" => postgres(plain).map(|address| Self(Address::Postgres(address))),
+            "mysql" | "mariadb" => mysql(plain).map(|address| Self(Address::MySql(address))),
             other => Err(format!("`{other}` is no database that this sink knows: write {FORMS}")),
         }
     }
@@ -87,23 +118,38 @@ fn sqlite(rest: &str) -> Result<JdbcUrl, String> {
     Ok(JdbcUrl(Address::Sqlite(PathBuf::from(path))))
 }
 
-fn postgres(text: &str) -> Result<PostgresAddress, String> {
-    let url = Url::parse(text).map_err(|error| format!("this is no URL ({error}): write {FORMS}"))?;
+/// What stands before the `?` of a server's URL.
+struct Server {
+    host: String,
+    port: Option<u16>,
+    database: String,
+    user: Option<String>,
+    password: Option<Secret>,
+}
+
+fn server(url: &Url) -> Result<Server, String> {
     let part = |text: &str, name: &str| decode(text).ok_or_else(|| format!("the {name} has a broken %-escape"));
-    let mut address = PostgresAddress {
-        host: part(url.host_str().unwrap_or_default(), "host")?,
-        port: url.port().unwrap_or(5432),
+    let host = part(url.host_str().unwrap_or_default(), "host")?;
+    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    Ok(Server {
+        host: bare.unwrap_or(host),
+        port: url.port(),
         database: part(url.path().trim_start_matches('/'), "database")?,
         user: (!url.username().is_empty()).then(|| part(url.username(), "user")).transpose()?,
         password: url.password().map(|password| part(password, "password").map(Secret::new)).transpose()?,
-        sslmode: None,
-        ca: None,
-        schema: None,
-    };
-    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
-    if let Some(inner) = address.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        address.host = inner.to_owned();
-    }
+    })
+}
+
+fn parse(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|error| format!("this is no URL ({error}): write {FORMS}"))
+}
+
+fn postgres(text: &str) -> Result<PostgresAddress, String> {
+    let url = parse(text)?;
+    let Server { host, port, database, user, password } = server(&url)?;
+    let port = port.unwrap_or(5432);
+    let mut address = PostgresAddress { host, port, database, user, password, sslmode: None, ca: None, schema: None };
     for (name, value) in url.query_pairs() {
         let value = value.into_owned();
         match name.as_ref() {
@@ -126,6 +172,71 @@ fn postgres(text: &str) -> Result<PostgresAddress, String> {
         address.host = "localhost".into();
     }
     Ok(address)
+}
+
+fn mysql(text: &str) -> Result<MySqlAddress, String> {
+    let url = parse(text)?;
+    let Server { host, port, database, user, password } = server(&url)?;
+    let mut address = MySqlAddress {
+        host: if host.is_empty() { "localhost".into() } else { host },
+        port: port.unwrap_or(3306),
+        socket: None,
+        database: (!database.is_empty()).then_some(database),
+        user,
+        password,
+        sslmode: None,
+        ca: None,
+        local_infile: true,
+    };
+    let switch = |name: &str, value: &str| match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{name}` is `true` or `false`")),
+    };
+    for (name, value) in url.query_pairs() {
+        let value = value.into_owned();
+        match name.as_ref() {
+            "user" => address.user = Some(value),
+            "password" => address.password = Some(Secret::new(value)),
+            "sslMode" | "ssl-mode" => address.sslmode = Some(mysql_sslmode(&value)?),
+            "useSSL" => address.sslmode = Some(if switch(&name, &value)? { SslMode::Require } else { SslMode::Disable }),
+            "serverSslCert" | "ssl-ca" => address.ca = Some(PathBuf::from(value)),
+            "localSocket" | "socket" => address.socket = Some(PathBuf::from(value)),
+            "allowLoadLocalInfile" | "allowLocalInfile" => address.local_infile = switch(&name, &value)?,
+            // What it allows is what is done anyway where the connection is not encrypted.
+            "allowPublicKeyRetrieval" if switch(&name, &value)? => {}
+            "allowPublicKeyRetrieval" => {
+                return Err(
+                    "a server's key is asked for wherever its login needs one: remove `allowPublicKeyRetrieval`, and write \
+                     `sslMode=VERIFY_IDENTITY` if nobody on the way is to be trusted"
+                        .into(),
+                );
+            }
+            other => {
+                return Err(format!(
+                    "unknown option `{other}` after `?`, expected one of `user`, `password`, `sslMode`, `useSSL`, `serverSslCert`, \
+                     `localSocket`, `allowLoadLocalInfile`, `allowPublicKeyRetrieval`"
+                ));
+            }
+        }
+    }
+    Ok(address)
+}
+
+/// The words of MySQL's Connector/J and client, and those of MariaDB's.
+fn mysql_sslmode(text: &str) -> Result<SslMode, String> {
+    Ok(match text.to_ascii_lowercase().replace('_', "-").as_str() {
+        "disabled" | "disable" => SslMode::Disable,
+        "preferred" => SslMode::Prefer,
+        "required" | "trust" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-identity" | "verify-full" => SslMode::VerifyFull,
+        _ => {
+            return Err(format!(
+                "`{text}` is no sslMode, expected one of `DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`"
+            ));
+        }
+    })
 }
 
 /// Replaces each `%XX`; `None` for a broken escape or what is no UTF-8 then.
@@ -170,7 +281,7 @@ impl JsonSchema for JdbcUrl {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "examples": ["jdbc:postgresql://dw.internal:5432/analytics", "jdbc:sqlite:/var/lib/shop.db"]
+            "examples": ["jdbc:postgresql://dw.internal:5432/analytics", "jdbc:mysql://dw.internal:3306/analytics", "jdbc:sqlite:/var/lib/shop.db"]
         })
     }
 }
@@ -206,6 +317,25 @@ mod tests {
     }
 
     #[test]
+    fn mysql_urls_are_read() {
+        let server = |text: &str| match text.parse().unwrap() {
+            JdbcUrl(Address::MySql(address)) => address,
+            other => panic!("{other:?}"),
+        };
+        let address = server("jdbc:mysql://u:p%40w@dw:3307/a?sslMode=VERIFY_IDENTITY&ssl-ca=/c.pem&allowLoadLocalInfile=false");
+        assert_eq!((address.host.as_str(), address.port, address.database.as_deref()), ("dw", 3307, Some("a")));
+        assert_eq!((address.sslmode, address.ca, address.local_infile), (Some(SslMode::VerifyFull), Some("/c.pem".into()), false));
+        assert_eq!(address.password.unwrap().expose(), "p@w");
+        assert_eq!(
+            server("jdbc:mariadb://dw/a?user=u&sslMode=verify-full"),
+            server("mysql://u@dw:3306/a?ssl-mode=VERIFY_IDENTITY")
+        );
+        let local = server("mariadb:///?localSocket=/run/mysqld/mysqld.sock");
+        assert_eq!((local.socket, local.database), (Some("/run/mysqld/mysqld.sock".into()), None));
+        assert_eq!(server("mysql://h/d?useSSL=false").sslmode, Some(SslMode::Disable));
+    }
+
+    #[test]
     fn mistakes_are_named_and_secrets_are_not() {
         for (text, says) in [
             ("oracle://h/db", "`oracle` is no database"),
@@ -214,6 +344,9 @@ mod tests {
             ("postgres://u:hunter2@h/db?sslmode=maybe", "`maybe`"),
             ("postgres://u:hunter2@h:99999/db", "no URL"),
             ("postgres://%zz/db", "host"),
+            ("mysql://u:hunter2@h/db?rewriteBatchedStatements=true", "unknown option `rewriteBatchedStatements`"),
+            ("mysql://u:hunter2@h/db?sslMode=maybe", "`maybe` is no sslMode"),
+            ("mysql://h/db?allowLoadLocalInfile=1", "`true` or `false`"),
             ("sqlite:", "path of a file"),
             ("sqlite::memory:", "path of a file"),
             ("sqlite://host/x", "no host"),

@@ -16,6 +16,8 @@ mod table_pattern;
 mod tls;
 mod url_parts;
 
+pub use connector_tls::{Check, TlsSettings};
+
 pub use crate::{
     cadence::{Cadence, Due, IDLE_WAIT, Moment, POSITION_INTERVAL, SHORT_WAIT},
     group::{GroupBuilder, Memory, group_bytes_max},
@@ -23,6 +25,6 @@ pub use crate::{
     pace::Pace,
     socket::Socket,
     table_pattern::{Naming, TablePattern},
-    tls::{Check, TlsError, TlsSettings},
+    tls::TlsError,
     url_parts::UrlParts,
 };

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::tls::{self, TlsError, TlsSettings, TlsStream};
+use connector_tls::TlsSettings;
+
+use crate::tls::{self, TlsError, TlsStream};
 
 /// A server that takes no byte for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -217,7 +219,7 @@ mod tests {
         let server = thread::spawn(move || listener.accept().unwrap().0.write_all(b"smuggled"));
         let mut socket = Socket::connect_tcp("127.0.0.1", port, Instant::now() + Duration::from_secs(20), 1024).unwrap();
         while socket.fill(0).unwrap().is_none() {}
-        let settings = TlsSettings { check: tls::Check::Nothing, root_file: None, root_setting: "ca" };
+        let settings = TlsSettings { check: connector_tls::Check::Nothing, root_file: None, root_setting: "ca" };
         assert!(matches!(socket.start_tls(&settings, "localhost"), Err(TlsError::Refused(_))));
         server.join().unwrap().unwrap();
     }

@@ -68,7 +68,8 @@ impl TablePattern {
     /// Reads a pattern. An error is a sentence that says what is wrong and what would be right.
     pub fn parse(text: &str, naming: Naming<'_>) -> Result<Self, String> {
         let Naming { quote, default_schema, form } = naming;
-        let wrong = |problem: &str| format!("`{text}` {problem}; write `{form}`, with {quote} round unusual names");
+        let quotes = if quote == '"' { "double quotes" } else { "backquotes" };
+        let wrong = |problem: &str| format!("`{text}` {problem}; write `{form}`, with {quotes} round unusual names");
         let mut parts = vec![Vec::new()];
         let mut rest = text.trim().chars().peekable();
         while let Some(c) = rest.next() {

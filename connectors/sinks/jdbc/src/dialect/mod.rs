@@ -9,8 +9,11 @@ use crate::{
     table::TargetTable,
 };
 
+pub(crate) mod mysql;
+mod pool;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+mod staging;
 
 /// A database that tables are kept in.
 #[async_trait]

@@ -48,7 +48,11 @@ async fn every_change_is_a_row() {
             ]
         );
         let at = if database.is_postgres() { "SET timezone = 'UTC'; " } else { "" };
-        let zone = if database.is_postgres() { "+00" } else { "+00:00" };
+        let zone = match database.kind() {
+            "postgres" => "+00",
+            "sqlite" => "+00:00",
+            _ => "",
+        };
         let times = database.lines(&format!("{at}SELECT DISTINCT _commit_ts FROM t")).await;
         assert_eq!(times, [format!("2016-11-04 13:51:30.123456{zone}")]);
     }

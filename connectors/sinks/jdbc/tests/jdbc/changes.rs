@@ -5,7 +5,7 @@ use connector_api::{BarrierKind, ColumnType, NextOffsets, Recovery, Sink, TableS
 
 use crate::{
     database::Database,
-    rows::{Change, V, barrier, delete, insert, moved, rows_from, schema_of, simple, text, update},
+    rows::{Change, V, barrier, delete, insert, moved, rows_from, schema_of, simple, text, update, with_old_rows},
 };
 
 fn row(id: i64, a: &str, b: &str) -> Vec<V> {
@@ -38,7 +38,7 @@ async fn check(changes: &[Change], expected: &[&str]) {
                 offset += part.len() as i64;
             }
             let found = database.lines(&format!("SELECT id, a, b FROM {table} ORDER BY id")).await;
-            assert_eq!(found, expected, "{table}, PostgreSQL: {}", database.is_postgres());
+            assert_eq!(found, expected, "{table}, {}", database.kind());
         }
     }
 }
@@ -113,6 +113,41 @@ async fn moves_carry_unchanged_columns_through_chains_and_swaps() {
         .await;
     // The old key is not there: a move with all columns is the new row.
     check(&[moved(old(77), row(7, "a7", "b7"))], &["1|a1|b1", "2|a2|b2", "3|a3|b3", "7|a7|b7"]).await;
+}
+
+/// PG-RI-02: every old image is a whole row, and the new one lacks nothing. What differs from other identities is that a change has values
+/// in both images that are no key.
+#[tokio::test]
+async fn whole_old_rows_change_nothing_but_what_the_new_ones_say() {
+    let changed = |before: Vec<V>, after: Vec<V>| Change { before: Some(before), ..update(after) };
+    for database in Database::each().await {
+        for (table, piece) in [("together", 8), ("single", 1)] {
+            let schema = with_old_rows(&simple(table));
+            let mut sink = database.open("", &schema, 1).await.sink;
+            let start = [1, 2, 3, 4].map(|id| insert(row(id, &format!("a{id}"), &format!("b{id}"))));
+            write(sink.as_mut(), &schema, 0, &start).await.unwrap();
+            let changes = [
+                changed(row(1, "a1", "b1"), row(1, "x", "b1")),
+                changed(row(1, "x", "b1"), row(1, "x", "y")),
+                // A new key, with the large value of the old row filled in by the source; the old key is used again.
+                moved(row(2, "a2", "b2"), row(20, "moved", "b2")),
+                insert(row(2, "again", "again")),
+                // A value that becomes NULL, and stays it under a new key.
+                changed(row(3, "a3", "b3"), vec![V::Int(3), V::Null, text("b3")]),
+                moved(vec![V::Int(3), V::Null, text("b3")], vec![V::Int(30), V::Null, text("b3")]),
+                // The old row says other than the target has: it is the key that counts.
+                delete(row(4, "not a4", "not b4")),
+                delete(row(99, "never", "there")),
+            ];
+            let mut offset = 4;
+            for part in changes.chunks(piece) {
+                write(sink.as_mut(), &schema, offset, part).await.unwrap();
+                offset += part.len() as i64;
+            }
+            let found = database.lines(&format!("SELECT id, a, b FROM {table} ORDER BY id")).await;
+            assert_eq!(found, ["1|x|y", "2|again|again", "20|moved|b2", "30|-|b3"], "{table}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -199,7 +234,8 @@ async fn the_same_rows_again_change_nothing() {
 async fn a_table_of_keys_alone_and_hostile_names() {
     for database in Database::each().await {
         let table = r#"x"; DROP TABLE y;--"#;
-        let (first, second) = (r#"Select "me" '; --"#, "ключ 🗝");
+        // MySQL's names have no characters beyond U+FFFF.
+        let (first, second) = (r#"Select "me" '`; --"#, if database.is_mysql() { "ключ ⚷" } else { "ключ 🗝" });
         let schema = schema_of(table, &[(first, ColumnType::Int32, "integer"), (second, ColumnType::Text, "text")], 2);
         let mut sink = database.open("", &schema, 1).await.sink;
         let key = |id, name: &str| vec![V::Int(id), text(name)];
@@ -213,6 +249,12 @@ async fn a_table_of_keys_alone_and_hostile_names() {
             let schema = simple(&"n".repeat(64));
             let error = database.try_open(&crate::database::topic(&schema, 1), &NextOffsets::new()).await.unwrap_err();
             assert!(error.to_string().contains("has 64 bytes, the target allows 63"), "{error}");
+        }
+        if database.is_mysql() {
+            for (name, says) in [("n".repeat(65), "at most 64 characters"), ("🗝".into(), "beyond U+FFFF")] {
+                let error = database.try_open(&crate::database::topic(&simple(&name), 1), &NextOffsets::new()).await.unwrap_err();
+                assert!(error.to_string().contains(says), "{error}");
+            }
         }
     }
 }

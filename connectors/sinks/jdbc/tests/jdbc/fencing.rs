@@ -4,7 +4,7 @@ use std::sync::Arc;
 use connector_api::{BarrierKind, NextOffsets, Recovery, Severity, TableName, TableSchema, TopicId};
 
 use crate::{
-    database::{Database, connector, context, topic, try_connector},
+    database::{Database, connector, context, quoted, topic, try_connector},
     rows::{V, barrier, insert, rows_from, schema_of, simple, text},
 };
 
@@ -32,14 +32,14 @@ async fn an_older_writer_notices_a_newer_one() {
             let error = first.sink.flush().await.unwrap_err();
             assert_eq!(error.recovery(), Recovery::Stop);
             let message = error.to_string();
-            assert!(message.contains("another writer took over table") && message.contains("\"t\""), "{message}");
+            assert!(message.contains("another writer took over table") && message.contains(&quoted(&database, "t")), "{message}");
             if id == 2 {
                 second.sink.write(rows_from(&schema, 1, &[row(4)])).await.unwrap();
                 second.sink.flush().await.unwrap();
             }
         }
         // The offsets alone tell too, if somebody changes them by hand.
-        database.run(&format!("UPDATE {} SET next_offset = next_offset - 1 WHERE partition = 0", database.offsets())).await;
+        database.run(&format!("UPDATE {} SET next_offset = next_offset - 1 WHERE \"partition\" = 0", database.offsets())).await;
         second.sink.write(rows_from(&schema, 2, &[row(5)])).await.unwrap();
         assert_eq!(second.sink.flush().await.unwrap_err().recovery(), Recovery::Stop);
         assert_eq!(database.lines("SELECT id FROM t ORDER BY id").await, ["1", "4"]);
@@ -191,10 +191,10 @@ async fn many_tables_open_and_flush_at_once() {
         for table in tables {
             table.await.unwrap();
         }
-        let (offsets, t39) = if database.is_postgres() {
-            ("\"Some Schema\".mainstem_offsets", "\"Some Schema\".t39")
-        } else {
-            ("mainstem_offsets", "\"Some Schema.t39\"")
+        let (offsets, t39) = match database.kind() {
+            "postgres" => ("\"Some Schema\".mainstem_offsets", "\"Some Schema\".t39"),
+            "sqlite" => ("mainstem_offsets", "\"Some Schema.t39\""),
+            _ => ("mainstem_offsets", "t39"),
         };
         assert_eq!(database.lines(&format!("SELECT count(*), sum(next_offset) FROM {offsets}")).await, ["40|200"]);
         assert_eq!(database.lines(&format!("SELECT count(*) FROM {t39}")).await, ["5"]);
@@ -217,18 +217,18 @@ async fn two_topics_cannot_share_a_table() {
 #[tokio::test]
 async fn what_cannot_be_reached_says_whether_to_try_again() {
     let Database::Postgres { server, .. } = Database::postgres().await else { return };
-    let socket = server.folder().display();
+    let socket = server.socket_dir().display();
     for (url, recovery, says) in [
         ("postgres://127.0.0.1:1/x".to_owned(), Recovery::Retry, "127.0.0.1:1/x"),
-        (format!("postgres://postgres@127.0.0.1:{}/nowhere", server.port), Recovery::Stop, "nowhere"),
-        (format!("postgres://nobody@127.0.0.1:{}/postgres", server.port), Recovery::Stop, "nobody"),
+        (format!("postgres://postgres@127.0.0.1:{}/nowhere", server.port()), Recovery::Stop, "nowhere"),
+        (format!("postgres://nobody@127.0.0.1:{}/postgres", server.port()), Recovery::Stop, "nobody"),
         ("sqlite:/no/such/folder/x.db".to_owned(), Recovery::Stop, "/no/such/folder/x.db"),
     ] {
         let error = connector(&format!("{{ url: '{url}' }}")).connect(context()).await.err().unwrap();
         assert_eq!(error.recovery(), recovery, "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let by_socket = connector(&format!("{{ url: 'postgres:///postgres?host={socket}&port={}&user=postgres' }}", server.port));
+    let by_socket = connector(&format!("{{ url: 'postgres:///postgres?host={socket}&port={}&user=postgres' }}", server.port()));
     by_socket.connect(context()).await.unwrap();
     let error = try_connector("{ url: 'mssql://x' }").err().unwrap();
     assert!(error.starts_with("p.yaml:1:8: ") && error.contains("`mssql` is no database"), "{error}");
@@ -241,7 +241,7 @@ async fn check_names_the_grant() {
     let role = format!("{name}_loader");
     database.run(&format!("CREATE ROLE {role} LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; CREATE SCHEMA closed")).await;
     let findings = async |settings: &str| {
-        let url = format!("postgres://{role}@127.0.0.1:{}/{name}", server.port);
+        let url = format!("postgres://{role}@127.0.0.1:{}/{name}", server.port());
         let found = connector(&format!("{{ url: '{url}', {settings} }}")).check(context()).await.unwrap();
         found.into_iter().map(|finding| (finding.severity, finding.remedy.unwrap_or_default())).collect::<Vec<_>>()
     };

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use connector_api::{BarrierKind, NextOffsets, Op, Rows, SinkInput, TableSchema};
 use proptest::prelude::*;
+use test_servers::Flavor;
 
 use crate::{
     database::{Database, context, topic},
@@ -251,4 +252,18 @@ fn postgres_equals_the_model() {
     let runtime = runtime();
     let database = runtime.block_on(Database::postgres());
     check(database, &runtime, 60);
+}
+
+#[test]
+fn mysql_equals_the_model() {
+    let runtime = runtime();
+    let database = runtime.block_on(Database::mysql(Flavor::MySql));
+    check(database, &runtime, 40);
+}
+
+#[test]
+fn mariadb_equals_the_model() {
+    let runtime = runtime();
+    let database = runtime.block_on(Database::mysql(Flavor::MariaDb));
+    check(database, &runtime, 40);
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use arrow_buffer::i256;
 use connector_api::{
     Barrier, BarrierKind, ChangeBatch, ChangeBatchBuilder, Column, ColumnBuilder, ColumnType, Identity, NextOffsets, Op, OrderKey,
     Rows, SinkInput, SourceInfo, TableName, TableSchema,
@@ -11,10 +12,12 @@ pub enum V {
     Null,
     Unchanged,
     Bool(bool),
-    /// Any integer, date, time or timestamp.
+    /// Any integer, date, time, timestamp or duration.
     Int(i64),
     Float(f64),
     Decimal(i128),
+    /// Of more than 38 digits: the unscaled number.
+    Decimal256(String),
     Text(String),
     Bytes(Vec<u8>),
     Interval(i32, i32, i64),
@@ -38,6 +41,11 @@ pub fn schema_of(table: &str, columns: &[(&str, ColumnType, &str)], key: usize) 
 /// `id` (the key), `a` and `b`.
 pub fn simple(table: &str) -> Arc<TableSchema> {
     schema_of(table, &[("id", ColumnType::Int32, "integer"), ("a", ColumnType::Text, "text"), ("b", ColumnType::Text, "text")], 1)
+}
+
+/// The same table with whole old rows in its changes: PostgreSQL's `REPLICA IDENTITY FULL`.
+pub fn with_old_rows(schema: &TableSchema) -> Arc<TableSchema> {
+    Arc::new(TableSchema::new(schema.table().clone(), schema.columns().to_vec(), schema.key().to_vec(), Identity::Full))
 }
 
 /// One change: the old row (of which only the key counts) and the new one.
@@ -75,9 +83,11 @@ fn append(builder: &mut ColumnBuilder, value: &V) {
         (B::Date(b), V::Int(v)) => b.append_value(*v as i32),
         (B::Time(b), V::Int(v)) => b.append_value(*v),
         (B::Timestamp(b), V::Int(v)) => b.append_value(*v),
+        (B::Duration(b), V::Int(v)) => b.append_value(*v),
         (B::Float32(b), V::Float(v)) => b.append_value(*v as f32),
         (B::Float64(b), V::Float(v)) => b.append_value(*v),
         (B::Decimal(b), V::Decimal(v)) => b.append_value(*v),
+        (B::Decimal256(b), V::Decimal256(v)) => b.append_value(i256::from_string(v).unwrap()),
         (B::Text(b), V::Text(v)) => b.append_value(v),
         (B::Bytes(b), V::Bytes(v)) => b.append_value(v),
         (B::Interval(b), V::Interval(months, days, micros)) => b.append_value(*months, *days, *micros),

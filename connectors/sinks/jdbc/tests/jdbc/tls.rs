@@ -3,21 +3,24 @@ use connector_api::Recovery;
 
 use crate::{
     database::{connector, context},
-    postgres_server::postgres_server,
+    postgres_server::{client, postgres_server},
 };
 
 #[tokio::test]
 async fn certificates_and_passwords_are_checked_as_asked() {
     let server = postgres_server();
-    let admin = server.client("postgres").await;
-    admin.batch_execute("CREATE ROLE locked LOGIN PASSWORD 'open sesame'").await.unwrap();
-    admin.batch_execute("CREATE DATABASE secured OWNER locked").await.unwrap();
-    let (port, ca) = (server.port, server.folder().join("ca.pem"));
+    let admin = client("postgres").await;
+    admin.batch_execute("CREATE ROLE tls_user LOGIN PASSWORD 'open sesame'").await.unwrap();
+    admin.batch_execute("CREATE DATABASE secured OWNER tls_user").await.unwrap();
+    let (port, ca) = (server.port(), server.ca());
     let ca = ca.display();
-    let other_ca = server.folder().join("data/server.crt");
+    // Of the same name, but not the one.
+    let folder = tempfile::tempdir().unwrap();
+    test_servers::make_certificate(folder.path());
+    let other_ca = folder.path().join("ca.pem");
     let other_ca = other_ca.display();
     let connect = async |host: &str, password: &str, settings: &str| {
-        let url = format!("postgres://locked@{host}:{port}/secured");
+        let url = format!("postgres://tls_user@{host}:{port}/secured");
         let yaml = format!("{{ url: '{url}', password: '{password}', {settings} }}");
         let connected = connector(&yaml).connect(context()).await;
         connected.map(drop).map_err(|error| (error.recovery(), error.to_string()))

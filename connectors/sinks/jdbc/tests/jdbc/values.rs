@@ -1,4 +1,4 @@
-//! Every column type, with the edge values of ordinary schemas, read back from each database as text.
+//! Every column type, with the edge values of ordinary schemas, read back from PostgreSQL and SQLite as text. For MySQL see `values_mysql`.
 use connector_api::{ColumnType as T, Recovery};
 
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     rows::{V, insert, rows_from, schema_of, text},
 };
 
-struct Case {
-    kind: T,
-    source_type: &'static str,
-    value: V,
+pub struct Case {
+    pub kind: T,
+    pub source_type: &'static str,
+    pub value: V,
     postgres: String,
-    sqlite: String,
+    pub sqlite: String,
 }
 
 fn case(kind: T, source_type: &'static str, value: V, postgres: &str, sqlite: &str) -> Case {
@@ -31,7 +31,11 @@ fn decimal(precision: u8, scale: u8) -> T {
     T::Decimal { precision, scale }
 }
 
-fn numbers() -> Vec<Case> {
+fn wide(unscaled: &str) -> V {
+    V::Decimal256(unscaled.into())
+}
+
+pub fn numbers() -> Vec<Case> {
     let max38 = 10i128.pow(38) - 1;
     let nines = "9".repeat(400);
     vec![
@@ -64,6 +68,17 @@ fn numbers() -> Vec<Case> {
         same(decimal(38, 38), "numeric(38,38)", V::Decimal(1), &format!("0.{}1", "0".repeat(37))),
         same(decimal(38, 0), "numeric(38,0)", V::Decimal(max38), &max38.to_string()),
         same(decimal(5, 2), "numeric(5,2)", V::Decimal(0), "0.00"),
+        same(decimal(39, 0), "numeric(39,0)", wide(&nines[..39]), &nines[..39]),
+        same(
+            decimal(65, 30),
+            "numeric(65,30)",
+            wide(&format!("-{}", &nines[..65])),
+            &format!("-{}.{}", &nines[..35], &nines[..30]),
+        ),
+        same(decimal(65, 30), "numeric(65,30)", wide("-1"), &format!("-0.{}1", "0".repeat(29))),
+        same(decimal(65, 30), "numeric(65,30)", wide("0"), &format!("0.{}", "0".repeat(30))),
+        same(decimal(76, 0), "numeric(76,0)", wide(&nines[..76]), &nines[..76]),
+        same(decimal(76, 76), "numeric(76,76)", wide(&nines[..76]), &format!("0.{}", &nines[..76])),
         same(T::Text, "numeric", text("10.1111"), "10.1111"),
         same(T::Text, "numeric", text("0.000"), "0.000"),
         same(T::Text, "numeric", text("-0.00012000"), "-0.00012000"),
@@ -74,7 +89,7 @@ fn numbers() -> Vec<Case> {
     ]
 }
 
-fn times() -> Vec<Case> {
+pub fn times() -> Vec<Case> {
     let mut cases = Vec::new();
     for (days, shown) in [
         (17_109, "2016-11-04"),
@@ -116,6 +131,17 @@ fn times() -> Vec<Case> {
         };
         cases.push(case(T::TimestampTz, "timestamp with time zone", V::Int(micros), &zoned("+00"), &zoned("+00:00")));
     }
+    for (micros, shown) in [
+        (3_020_399_999_999, "838:59:59.999999"),
+        (-3_020_399_999_999, "-838:59:59.999999"),
+        (1_864_264_780_000, "517:51:04.78"),
+        (-1, "-00:00:00.000001"),
+        (0, "00:00:00"),
+        (86_400_000_000, "24:00:00"),
+    ] {
+        // The source type is MySQL's, so the type of the column is not compared.
+        cases.push(case(T::Duration, "time(6)", V::Int(micros), shown, &micros.to_string()));
+    }
     for (interval, postgres, sqlite) in [
         (V::Interval(14, 3, 14_706_780_000), "1 year 2 mons 3 days 04:05:06.78", "P1Y2M3DT4H5M6.78S"),
         (V::Interval(0, 0, 0), "00:00:00", "PT0S"),
@@ -128,7 +154,7 @@ fn times() -> Vec<Case> {
     cases
 }
 
-fn texts() -> Vec<Case> {
+pub fn texts() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         "",
         " ",
@@ -170,7 +196,7 @@ fn texts() -> Vec<Case> {
     cases
 }
 
-fn lists() -> Vec<Case> {
+pub fn lists() -> Vec<Case> {
     vec![
         case(list(T::Int32), "integer[]", V::List(vec![V::Int(1), V::Null, V::Int(3)]), "{1,NULL,3}", "[1,null,3]"),
         case(list(T::Int32), "integer[]", V::List(vec![]), "{}", "[]"),
@@ -214,13 +240,15 @@ fn lists() -> Vec<Case> {
             r#"["ffffffff-ffff-ffff-ffff-ffffffffffff"]"#,
         ),
         case(list(T::Json), "jsonb[]", V::List(vec![text("{\"a\": 1}")]), r#"{"{\"a\": 1}"}"#, r#"["{\"a\": 1}"]"#),
+        case(list(decimal(65, 2)), "numeric(65,2)[]", V::List(vec![wide("-120"), V::Null]), "{-1.20,NULL}", r#"["-1.20",null]"#),
+        case(list(T::Duration), "interval[]", V::List(vec![V::Int(-1), V::Null]), "{-00:00:00.000001,NULL}", "[-1,null]"),
         case(list(T::Interval), "interval[]", V::List(vec![V::Interval(1, 0, 0)]), r#"{"1 mon"}"#, r#"["P1M"]"#),
     ]
 }
 
 /// Rows with NULL, the value, and the value again by an update of a row that had NULL.
 async fn check(cases: Vec<Case>) {
-    for database in Database::each().await {
+    for database in [Database::sqlite(), Database::postgres().await] {
         let target = database.target("").await;
         for (number, case) in cases.iter().enumerate() {
             let table = format!("v{number}");
@@ -229,7 +257,7 @@ async fn check(cases: Vec<Case>) {
             let opened = target.open(&crate::database::topic(&schema, 1), &Default::default()).await;
             let mut sink = opened.unwrap().sink;
             let row = |id: i64, value: &V| insert(vec![V::Int(id), value.clone()]);
-            // Many rows and few rows reach PostgreSQL in different ways.
+            // Many rows and few rows reach a server in different ways.
             let mut rows = vec![row(1, &V::Null), row(2, &case.value), row(3, &V::Null)];
             rows.extend((4..40).map(|id| row(id, &V::Null)));
             sink.write(rows_from(&schema, 0, &rows)).await.unwrap();

@@ -37,7 +37,7 @@ async fn drained(database: &Database, settings: Value) -> Result<usize, String> 
 #[tokio::test]
 async fn every_way_in_works() {
     let database = database();
-    let authority = database.server.folder.join("ca.crt");
+    let authority = database.server.ca();
     let tcp = |user: &str| database.tcp_url(user, "127.0.0.1");
     for settings in [
         json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "disable" }),
@@ -47,7 +47,7 @@ async fn every_way_in_works() {
         json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "verify-ca", "sslrootcert": authority }),
         json!({ "url": database.tcp_url("scram_user:s%C3%A9cret", "localhost"), "sslmode": "verify-full", "sslrootcert": authority }),
     ] {
-        let expected = if needs_tls(&settings) && !database.server.has_tls { "offers no TLS" } else { "" };
+        let expected = if needs_tls(&settings) && !database.server.has_tls() { "offers no TLS" } else { "" };
         match drained(&database, settings.clone()).await {
             Ok(rows) => assert!(rows == 1 && expected.is_empty(), "{settings}"),
             Err(error) => assert!(!expected.is_empty() && error.contains(expected), "{settings}: {error}"),
@@ -58,7 +58,7 @@ async fn every_way_in_works() {
 #[tokio::test]
 async fn refusals_say_what_to_do() {
     let database = database();
-    let authority = database.server.folder.join("ca.crt");
+    let authority = database.server.ca();
     let tcp = |user: &str| database.tcp_url(user, "127.0.0.1");
     for (settings, expected) in [
         (json!({ "url": tcp("scram_user"), "password": "wrong", "sslmode": "disable" }), "did not let `scram_user` in"),
@@ -68,14 +68,14 @@ async fn refusals_say_what_to_do() {
         (json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "verify-full", "sslrootcert": authority }), "TLS"),
         (json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "verify-full" }), "sslrootcert"),
         (
-            json!({ "url": format!("postgres://postgres@127.0.0.1:{}/nowhere", database.server.port) , "sslmode": "disable" }),
+            json!({ "url": format!("postgres://postgres@127.0.0.1:{}/nowhere", database.server.port()) , "sslmode": "disable" }),
             "nowhere",
         ),
         (json!({ "url": "postgres://x@127.0.0.1:1/d" }), "could not connect"),
         (json!({ "url": database.url(), "tables": ["public.tt"] }), "did you mean public.t?"),
     ] {
         let error = drained(&database, settings.clone()).await.unwrap_err();
-        let expected = if needs_tls(&settings) && !database.server.has_tls { "TLS" } else { expected };
+        let expected = if needs_tls(&settings) && !database.server.has_tls() { "TLS" } else { expected };
         assert!(error.contains(expected), "{settings}: {error}");
         let mut all = json!({ "tables": ["t"] });
         all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());

@@ -1,16 +1,13 @@
 //! Beginning, going on, and ending.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use connector_api::{Op, Recovery};
 use serde_json::json;
 
 use crate::{
-    cli_server::{Database, Server},
-    log_model::pipeline,
+    cli_server::{Database, server},
+    log_model::pipeline_of,
 };
 
 #[tokio::test]
@@ -73,7 +70,12 @@ async fn a_full_budget_stops_reading_and_the_server_hears_of_us_all_the_same() {
     let mut running = pipeline.open(false).await.unwrap();
     database.sql("insert into t select g, repeat('x', 100) from generate_series(1, 60000) g");
     // Longer than the server waits for a sign of life (5 s).
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    let now = database.sql("select clock_timestamp()");
+    let told = format!(
+        "select bool_or(reply_time > timestamptz '{now}' + interval '6 s') from pg_stat_replication where pid = {}",
+        database.sender()
+    );
+    database.wait_for(&told, "t");
     let senders = format!("select count(*) from pg_replication_slots where slot_name = '{}' and active", database.name);
     assert_eq!(database.sql(&senders), "1");
     while pipeline.changes.len() < 60_000 {
@@ -109,7 +111,7 @@ async fn changes_arrive_at_once_and_groups_are_few_under_load() {
 
 #[tokio::test]
 async fn a_server_that_restarts_is_gone_on_with() {
-    let server = Arc::new(Server::start("wal_level = logical\n"));
+    let server = server(&[]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
     let mut pipeline = pipeline_of(&database, &["t"], json!({}));
@@ -139,7 +141,7 @@ async fn a_server_that_restarts_is_gone_on_with() {
 
 #[tokio::test]
 async fn a_server_without_logical_wal_is_refused_before_anything_is_made() {
-    let server = Arc::new(Server::start("wal_level = replica\n"));
+    let server = server(&[("wal_level", "replica")]);
     let database = Database::on(server);
     database.sql("create table t (id int primary key)");
     let mut pipeline = pipeline_of(&database, &["t"], json!({}));

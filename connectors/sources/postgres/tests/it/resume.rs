@@ -73,7 +73,7 @@ async fn random_cuts_under_load_lose_and_repeat_nothing() {
     std::fs::write(script.path(), statements).unwrap();
     let mut load = database
         .server
-        .command("pgbench")
+        .tool("pgbench")
         .args(["-n", "-c", "4", "-T", "12", "-f"])
         .arg(script.path())
         .arg(&database.name)
@@ -141,8 +141,10 @@ async fn the_slot_follows_what_was_confirmed_and_no_more() {
         let group = running.source.next().await.unwrap().unwrap();
         pipeline.commit(group);
     }
-    // The server asks for an answer within half of its time-out: by then we have told it where we are.
-    tokio::time::sleep(std::time::Duration::from_millis(2700)).await;
+    // The server asks for an answer within half of its time-out: then we have told it where we are.
+    let now = database.sql("select clock_timestamp()");
+    let told = format!("select bool_or(reply_time > '{now}') from pg_stat_replication where pid = {}", database.sender());
+    database.wait_for(&told, "t");
     let lsn = |text: &str| {
         let (high, low) = text.split_once('/').unwrap();
         (u64::from_str_radix(high, 16).unwrap() << 32) | u64::from_str_radix(low, 16).unwrap()

@@ -3,7 +3,7 @@
 use connector_api::{Op, Recovery};
 use serde_json::json;
 
-use crate::{cli_server::Database, log_model::pipeline};
+use crate::{cli_server::Database, log_model::pipeline_of};
 
 const SORTED: &str = "select id || '|' || a from t order by (id || '|' || a) collate \"C\"";
 
@@ -21,7 +21,7 @@ async fn writers_at_the_boundary_are_in_the_snapshot_or_in_the_stream() {
     std::fs::write(script.path(), statements).unwrap();
     let mut load = database
         .server
-        .command("pgbench")
+        .tool("pgbench")
         .args(["-n", "-c", "8", "-T", "6", "-f"])
         .arg(script.path())
         .arg(&database.name)

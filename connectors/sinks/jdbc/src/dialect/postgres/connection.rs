@@ -1,19 +1,15 @@
-use std::{
-    collections::HashMap,
-    error::Error as _,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use connector_api::{Recoverable, Recovery};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, Config, NoTls, Statement, config::SslMode as Negotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{tls, types::PgType};
 use crate::{
     config::{PostgresSettings, SslMode},
-    error::{JdbcError, ServerError},
+    dialect::pool::{self, Server},
+    error::{JdbcError, ServerError, is_untrusted},
 };
 
 /// What a session is set to.
@@ -34,11 +30,12 @@ const STAGES_MAX: usize = 64;
 const STATEMENTS_MAX: usize = 4096;
 
 /// The connections that all tables of a target share.
+pub(crate) type Pool = pool::Pool<PostgresServer>;
+
+/// How to reach the server.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    settings: PostgresSettings,
-    permits: Semaphore,
-    idle: Mutex<Vec<Connection>>,
+pub(crate) struct PostgresServer {
+    pub settings: PostgresSettings,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -56,54 +53,23 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// A connection on loan. It goes back by [`release`](Self::release); dropped otherwise (after an error, or when a future was dropped in the
-/// middle of a transaction) it is closed, and the server rolls back.
-#[derive(Debug)]
-pub(crate) struct Lease<'a> {
-    pub connection: Connection,
-    pool: &'a Pool,
-    _permit: Option<SemaphorePermit<'a>>,
-}
-
-impl Lease<'_> {
-    /// Gives the connection back, with no transaction open on it.
-    pub(crate) fn release(self) {
-        let Self { connection, pool, _permit } = self;
-        if connection.stages.len() < STAGES_MAX && connection.statements.len() < STATEMENTS_MAX {
-            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        }
-    }
-}
-
-impl Pool {
+impl PostgresServer {
     pub(crate) fn new(settings: PostgresSettings) -> Result<Self, JdbcError> {
         let tls = Arc::new(tls::client_config(&settings)?);
-        Ok(Self { permits: Semaphore::new(settings.connections), idle: Mutex::default(), settings, tls })
+        Ok(Self { settings, tls })
+    }
+}
+
+#[async_trait]
+impl Server for PostgresServer {
+    type Connection = Connection;
+
+    fn is_open(connection: &Connection) -> bool {
+        !connection.client.is_closed()
     }
 
-    pub(crate) fn settings(&self) -> &PostgresSettings {
-        &self.settings
-    }
-
-    /// Closes the connections that wait, because one to the same server was lost.
-    pub(crate) fn forget_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Waits for a connection.
-    pub(crate) async fn lease(&self) -> Result<Lease<'_>, JdbcError> {
-        // The semaphore is never closed.
-        let permit = self.permits.acquire().await.ok();
-        let idle = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| !connection.client.is_closed());
-            idle.pop()
-        };
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        Ok(Lease { connection, pool: self, _permit: permit })
+    fn is_worth_keeping(connection: &Connection) -> bool {
+        connection.stages.len() < STAGES_MAX && connection.statements.len() < STATEMENTS_MAX
     }
 
     async fn connect(&self) -> Result<Connection, JdbcError> {
@@ -148,15 +114,7 @@ impl Pool {
 
 fn connect_error(address: String, error: tokio_postgres::Error) -> JdbcError {
     let Some(refusal) = error.as_db_error() else {
-        // A certificate that is not trusted will not be trusted next time.
-        let mut cause = error.source();
-        let mut untrusted = false;
-        while let Some(inner) = cause {
-            untrusted |= matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
-            let inside = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-            untrusted |= inside.is_some_and(|inside| matches!(inside.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
-            cause = inner.source();
-        }
+        let untrusted = is_untrusted(&error);
         // A server without TLS stays without; missing passwords and unknown ways to log in stay too.
         let text = error.to_string();
         let settled = ["server does not support TLS", "password missing", "unsupported authentication"];
@@ -183,6 +141,7 @@ fn chain_contains(error: &dyn std::error::Error, part: &str) -> bool {
 fn server_error(error: &tokio_postgres::error::DbError) -> ServerError {
     let code = error.code().code().to_owned();
     ServerError {
+        number: None,
         message: if code.starts_with("22") { String::new() } else { error.message().to_owned() },
         table: error.table().map(str::to_owned),
         column: error.column().map(str::to_owned),
@@ -220,7 +179,7 @@ impl Connection {
     ///
     /// | column | meaning |
     /// |---|---|
-    /// | `k` | what to do, see [`stage_kind`](super::merge::stage_kind) |
+    /// | `k` | what to do, see [`stage_kind`](crate::dialect::staging::stage_kind) |
     /// | `n` | the number of the row in the flush |
     /// | `m` | a bit for each column that was not sent; NULL if all were |
     /// | `o0`… | the key that a moved row had |

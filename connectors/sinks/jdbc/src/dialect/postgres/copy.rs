@@ -3,8 +3,12 @@
 //! See PostgreSQL's documentation of COPY, "Binary Format", and for the types `*_recv` in `src/backend/utils/adt`.
 use bytes::Bytes;
 
-use super::types::PgType;
-use crate::cell::Cell;
+use super::{shape::ShapeColumn, types::PgType};
+use crate::{
+    cell::Cell,
+    decimal_digits::DecimalDigits,
+    dialect::staging::{Refused, RowEncoder},
+};
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -18,19 +22,17 @@ const DATE_MAX: i32 = 2_145_042_905;
 /// The first moment that a timestamp can hold: 4714-11-24 00:00:00 BC, in microseconds since 1970. The last is beyond what 64 bits from 1970 can say.
 const TIMESTAMP_MIN: i64 = -210_866_803_200_000_000;
 
-/// A value that its type cannot hold, and why.
-pub(crate) type Refused = &'static str;
-
-/// Collects rows.
+/// Collects rows of these columns.
 #[derive(Debug)]
-pub(crate) struct CopyRows {
+pub(crate) struct CopyRows<'a> {
     out: Vec<u8>,
+    columns: &'a [ShapeColumn],
 }
 
-impl CopyRows {
+impl<'a> CopyRows<'a> {
     /// An empty collection that begins with the header.
-    pub(crate) fn new() -> Self {
-        Self { out: HEADER.to_vec() }
+    pub(crate) fn new(columns: &'a [ShapeColumn]) -> Self {
+        Self { out: HEADER.to_vec(), columns }
     }
 
     /// The bytes so far.
@@ -44,39 +46,45 @@ impl CopyRows {
         std::mem::replace(&mut self.out, Vec::with_capacity(capacity)).into()
     }
 
-    /// Begins a row of that many fields; each is then appended once.
-    pub(crate) fn begin(&mut self, fields: usize) {
+    /// Ends the rows with the trailer, and takes the bytes so far.
+    pub(crate) fn finish(mut self) -> Bytes {
+        self.out.extend((-1i16).to_be_bytes());
+        self.out.into()
+    }
+}
+
+impl RowEncoder for CopyRows<'_> {
+    fn begin(&mut self, fields: usize) {
         self.out.extend((fields as i16).to_be_bytes());
     }
 
-    pub(crate) fn null(&mut self) {
+    fn end(&mut self) {}
+
+    fn null(&mut self) {
         self.out.extend((-1i32).to_be_bytes());
     }
 
-    pub(crate) fn int2(&mut self, value: i16) {
+    fn kind(&mut self, kind: i16) {
         self.out.extend(2i32.to_be_bytes());
-        self.out.extend(value.to_be_bytes());
+        self.out.extend(kind.to_be_bytes());
     }
 
-    pub(crate) fn int4(&mut self, value: i32) {
+    fn number(&mut self, number: i32) {
         self.out.extend(4i32.to_be_bytes());
-        self.out.extend(value.to_be_bytes());
+        self.out.extend(number.to_be_bytes());
     }
 
-    pub(crate) fn bytea(&mut self, value: &[u8]) {
-        self.out.extend((value.len() as i32).to_be_bytes());
-        self.out.extend(value);
+    /// A bit for each column, the first one lowest: what `get_bit` counts.
+    fn mask(&mut self, unsent: &[bool]) {
+        self.out.extend((unsent.len().div_ceil(8) as i32).to_be_bytes());
+        let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
+        self.out.extend(unsent.chunks(8).map(byte));
     }
 
-    /// Appends a field of that type.
     #[inline]
-    pub(crate) fn value(&mut self, kind: &PgType, cell: Cell<'_>) -> Result<(), Refused> {
-        write_field(&mut self.out, kind, cell).map(drop)
-    }
-
-    /// Ends the rows with the trailer.
-    pub(crate) fn end(&mut self) {
-        self.out.extend((-1i16).to_be_bytes());
+    fn value(&mut self, column: usize, cell: Cell<'_>) -> Result<(), Refused> {
+        let Some(column) = self.columns.get(column) else { return Err("the table has no such column") };
+        write_field(&mut self.out, &column.staged, cell).map(drop)
     }
 }
 
@@ -104,6 +112,10 @@ fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), R
         (PgType::Float4, Cell::Float32(value)) => out.extend(value.to_be_bytes()),
         (PgType::Float8, Cell::Float64(value)) => out.extend(value.to_be_bytes()),
         (PgType::Numeric(_), Cell::Decimal { unscaled, scale }) => write_decimal(out, unscaled, scale),
+        (PgType::Numeric(_), Cell::Decimal256 { unscaled, scale }) => {
+            let digits = DecimalDigits::new(unscaled, scale);
+            write_numeric_digits(out, unscaled.is_negative(), digits.whole(), digits.fraction());
+        }
         (PgType::Numeric(_), Cell::Text(text)) => write_numeric_text(out, text)?,
         (PgType::Text | PgType::Json, Cell::Text(text)) => write_text(out, text)?,
         (PgType::Jsonb, Cell::Text(text)) => {
@@ -126,6 +138,11 @@ fn write_bytes(out: &mut Vec<u8>, kind: &PgType, cell: Cell<'_>) -> Result<(), R
             out.extend(micros.to_be_bytes());
             out.extend(days.to_be_bytes());
             out.extend(months.to_be_bytes());
+        }
+        (PgType::Interval, Cell::Duration(micros)) => {
+            out.extend(micros.to_be_bytes());
+            // No days and no months: the server shows as many hours as there are.
+            out.extend([0; 8]);
         }
         (PgType::Uuid, Cell::Uuid(value)) => out.extend(value),
         (PgType::Array(item), Cell::List { items, start, end }) => {
@@ -180,20 +197,38 @@ const INFINITY: u16 = 0xD000;
 const NEGATIVE_INFINITY: u16 = 0xF000;
 
 /// A numeric is its digits to the base 10,000, the first one's power (weight), a sign, and the decimal digits to show after the point.
-fn write_numeric(out: &mut Vec<u8>, digits: &[i16], weight: i16, sign: u16, scale: u16) {
-    let leading = digits.iter().take_while(|digit| **digit == 0).count();
-    let digits = digits.get(leading..).unwrap_or_default();
-    let trailing = digits.iter().rev().take_while(|digit| **digit == 0).count();
-    let digits = digits.get(..digits.len() - trailing).unwrap_or_default();
-    let weight = if digits.is_empty() { 0 } else { weight - leading as i16 };
-    let sign = if digits.is_empty() && sign == NEGATIVE { POSITIVE } else { sign };
-    out.extend((digits.len() as i16).to_be_bytes());
-    out.extend(weight.to_be_bytes());
-    out.extend(sign.to_be_bytes());
-    out.extend(scale.to_be_bytes());
+fn write_numeric(out: &mut Vec<u8>, digits: impl Iterator<Item = i16>, mut weight: i16, sign: u16, scale: u16) {
+    let head = out.len();
+    out.extend([0; 8]);
     for digit in digits {
-        out.extend(digit.to_be_bytes());
+        // No zeroes in front, nor, below, at the end.
+        if digit == 0 && out.len() == head + 8 {
+            weight -= 1;
+        } else {
+            out.extend(digit.to_be_bytes());
+        }
     }
+    while out.len() > head + 8 && out.ends_with(&[0, 0]) {
+        out.truncate(out.len() - 2);
+    }
+    let count = ((out.len() - head - 8) / 2) as u16;
+    let (weight, sign) = if count > 0 { (weight, sign) } else { (0, if sign == NEGATIVE { POSITIVE } else { sign }) };
+    if let Some(place) = out.get_mut(head..head + 8) {
+        for (place, word) in place.chunks_exact_mut(2).zip([count, weight as u16, sign, scale]) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+}
+
+/// The same from decimal digits in ASCII before and after the point, without zeroes in front.
+fn write_numeric_digits(out: &mut Vec<u8>, negative: bool, whole: &[u8], fraction: &[u8]) {
+    let value = |group: &[u8]| group.iter().fold(0i16, |value, digit| value * 10 + i16::from(digit - b'0'));
+    let (short, groups) = whole.split_at(whole.len() % 4);
+    let weight = whole.len().div_ceil(4) as i32 - 1;
+    let short = (!short.is_empty()).then(|| value(short));
+    let fraction_groups = fraction.chunks(4).map(|group| value(group) * 10i16.pow(4 - group.len() as u32));
+    let digits = short.into_iter().chain(groups.chunks(4).map(value)).chain(fraction_groups);
+    write_numeric(out, digits, weight as i16, if negative { NEGATIVE } else { POSITIVE }, fraction.len() as u16);
 }
 
 fn write_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
@@ -225,7 +260,7 @@ fn write_decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
         whole /= 10_000;
         weight += 1;
     }
-    write_numeric(out, digits.get(first..).unwrap_or_default(), weight, sign, scale as u16);
+    write_numeric(out, digits.into_iter().skip(first), weight, sign, scale as u16);
 }
 
 fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
@@ -237,10 +272,10 @@ fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
         _ => None,
     };
     if let Some(sign) = special {
-        write_numeric(out, &[], 0, sign, 0);
+        write_numeric(out, std::iter::empty(), 0, sign, 0);
         return Ok(());
     }
-    let (sign, plain) = text.strip_prefix('-').map_or((POSITIVE, text), |plain| (NEGATIVE, plain));
+    let (negative, plain) = text.strip_prefix('-').map_or((false, text), |plain| (true, plain));
     let (whole, fraction) = plain.split_once('.').unwrap_or((plain, ""));
     let digit_only = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !digit_only(whole) || !digit_only(fraction) {
@@ -250,21 +285,14 @@ fn write_numeric_text(out: &mut Vec<u8>, text: &str) -> Result<(), Refused> {
     if whole.len() > 131_072 || fraction.len() > 16_383 {
         return Err("it has more digits than PostgreSQL's numeric can hold");
     }
-    let value = |group: &[u8]| group.iter().fold(0i16, |value, digit| value * 10 + i16::from(digit - b'0'));
-    let mut digits = Vec::with_capacity(whole.len() / 4 + fraction.len() / 4 + 2);
-    let (short, groups) = whole.as_bytes().split_at(whole.len() % 4);
-    if !short.is_empty() {
-        digits.push(value(short));
-    }
-    digits.extend(groups.chunks(4).map(value));
-    let weight = digits.len() as i32 - 1;
-    digits.extend(fraction.as_bytes().chunks(4).map(|group| value(group) * 10i16.pow(4 - group.len() as u32)));
-    write_numeric(out, &digits, weight as i16, sign, fraction.len() as u16);
+    write_numeric_digits(out, negative, whole.as_bytes(), fraction.as_bytes());
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_buffer::i256;
+
     use super::*;
 
     fn numeric(write: impl FnOnce(&mut Vec<u8>)) -> (Vec<i16>, i16, u16, u16) {
@@ -288,6 +316,15 @@ mod tests {
         ] {
             assert_eq!(numeric(|out| write_decimal(out, unscaled, scale)), expected, "{text}");
             assert_eq!(numeric(|out| write_numeric_text(out, text).unwrap()), expected, "{text}");
+        }
+        let wide = |text: &str, scale| {
+            let unscaled = i256::from_string(&text.replace('.', "")).unwrap();
+            numeric(|out| write_bytes(out, &PgType::Numeric(None), Cell::Decimal256 { unscaled: &unscaled, scale }).unwrap())
+        };
+        for text in ["0.00", "-0.00001", "9999.9", "12345678", "-100000000.01", &"9".repeat(76), &format!("0.{}1", "0".repeat(75))]
+        {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            assert_eq!(wide(text, scale as u8), numeric(|out| write_numeric_text(out, text).unwrap()), "{text}");
         }
         let nines = 10i128.pow(38) - 1;
         assert_eq!(

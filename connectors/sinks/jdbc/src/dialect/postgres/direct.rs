@@ -9,14 +9,10 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::{
-    connection::Connection,
-    copy::write_field,
-    merge::{conflict, refused, row_of},
-    shape::Shape,
-};
+use super::{connection::Connection, copy::write_field, merge::conflict, shape::Shape};
 use crate::{
     collapse::{Kind, Net, NetRow},
+    dialect::staging::{refused, row_of},
     error::JdbcError,
     flush::Images,
     table::{TargetTable, quote, quote_all},
@@ -120,7 +116,7 @@ fn encode(
         let place = net.place(row, index);
         let start = buffer.len();
         let is_null = write_field(buffer, &column.staged, images.cell(place, index))
-            .map_err(|reason| refused(images, shape, row_of(place, row.last), index, reason))?;
+            .map_err(|reason| refused(images, row_of(place, row.last), index, reason))?;
         // A field begins with its length, which a parameter has elsewhere.
         parameters.push((!is_null).then(|| start + 4..buffer.len()));
     }

@@ -17,7 +17,7 @@ use connector_api::{Finding, NextOffsets, TableName};
 use tokio_postgres::types::ToSql;
 
 use self::{
-    connection::{Connection, Pool},
+    connection::{Connection, Pool, PostgresServer},
     writer::PostgresWriter,
 };
 use crate::{
@@ -41,7 +41,8 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) fn new(settings: PostgresSettings, mode: Mode) -> Result<Self, JdbcError> {
-        Ok(Self { pool: Arc::new(Pool::new(settings)?), mode })
+        let connections = settings.connections;
+        Ok(Self { pool: Arc::new(Pool::new(PostgresServer::new(settings)?, connections)), mode })
     }
 
     async fn open_in(
@@ -73,7 +74,7 @@ impl Dialect for Postgres {
     }
 
     fn table(&self, source: &TableName) -> Result<TargetTable, JdbcError> {
-        with_schema(source, self.pool.settings().schema.as_deref(), shape::NAME_BYTES_MAX)
+        with_schema(source, self.pool.server().settings.schema.as_deref(), shape::NAME_BYTES_MAX)
     }
 
     async fn open(
@@ -90,7 +91,7 @@ impl Dialect for Postgres {
 
     async fn check(&self) -> Result<Vec<Finding>, JdbcError> {
         let mut lease = self.pool.lease().await?;
-        let findings = check::check(&mut lease.connection, self.pool.settings()).await?;
+        let findings = check::check(&mut lease.connection, &self.pool.server().settings).await?;
         lease.release();
         Ok(findings)
     }

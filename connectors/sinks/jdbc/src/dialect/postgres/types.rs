@@ -64,7 +64,7 @@ impl PgType {
             ColumnType::Time => Self::Time,
             ColumnType::Timestamp => Self::Timestamp,
             ColumnType::TimestampTz => Self::TimestampTz,
-            ColumnType::Interval => Self::Interval,
+            ColumnType::Duration | ColumnType::Interval => Self::Interval,
             ColumnType::Uuid => Self::Uuid,
             // An array's type ends in brackets, which its elements' type does not.
             ColumnType::List(item) => Self::Array(Box::new(Self::of_kind(item, source_type.trim_end_matches("[]")))),

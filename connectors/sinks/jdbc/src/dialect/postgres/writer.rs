@@ -10,7 +10,7 @@ use super::{
     connection::{Connection, Pool},
     copy::CopyRows,
     direct,
-    merge::{AppendRows, MergeSql, NextRow, StageRows, Staged},
+    merge::MergeSql,
     shape::{self, Shape},
     types::PgType,
 };
@@ -18,7 +18,10 @@ use crate::{
     append::{Beside, append_schema},
     collapse::collapse,
     config::Mode,
-    dialect::TableWriter,
+    dialect::{
+        TableWriter,
+        staging::{AppendRows, NextRow, StageRows, Staged},
+    },
     error::JdbcError,
     flush::{Flush, Images},
     offsets::{self, Held, Owner},
@@ -133,20 +136,25 @@ impl PostgresWriter {
     }
 
     /// Sends rows, which are made while the server takes in those before them.
-    async fn copy(&self, connection: &mut Connection, sql: &str, from: &mut dyn NextRow) -> Result<(), JdbcError> {
+    async fn copy<'a>(
+        &self,
+        connection: &mut Connection,
+        sql: &str,
+        shape: &'a Shape,
+        from: &mut dyn NextRow<CopyRows<'a>>,
+    ) -> Result<(), JdbcError> {
         let doing = format!("copy rows for table {}", self.table.sql);
         let statement = connection.prepare(&doing, sql).await?;
         let failed = |error| connection.failed(&doing, error);
         let sink: CopyInSink<Bytes> = connection.client.copy_in(&statement).await.map_err(failed)?;
         futures_util::pin_mut!(sink);
-        let mut rows = CopyRows::new();
+        let mut rows = CopyRows::new(&shape.columns);
         while from.next_row(&mut rows)? {
             if rows.len() >= PIECE_BYTES {
                 sink.feed(rows.take()).await.map_err(failed)?;
             }
         }
-        rows.end();
-        sink.feed(rows.take()).await.map_err(failed)?;
+        sink.feed(rows.finish()).await.map_err(failed)?;
         sink.finish().await.map(drop).map_err(failed)
     }
 
@@ -170,7 +178,7 @@ impl PostgresWriter {
         let sql = MergeSql::new(&self.table, shape, &stage);
         let doing = format!("merge rows into table {}", self.table.sql);
         let copy = if staged.plain { &sql.copy_plain } else { &sql.copy_full };
-        self.copy(connection, copy, &mut StageRows::new(&images, &net, shape, staged)).await?;
+        self.copy(connection, copy, shape, &mut StageRows::new(&images, &net, staged)).await?;
         if staged.moves {
             connection.run(&doing, &sql.save_moved).await?;
             self.require_none(connection, &sql.missing_moved, &missing).await?;
@@ -227,15 +235,15 @@ impl PostgresWriter {
     ) -> Result<(), JdbcError> {
         let images = Images::new(&self.table.sql, schema, &flush.rows)?;
         let beside: Vec<_> = images.rows().enumerate().map(|(batch, rows)| Beside::new(&images, batch, rows)).collect();
-        let mut rows = AppendRows::new(&images, &beside, shape)?;
+        let mut rows = AppendRows::new(&images, &beside)?;
         let columns = quote_all(shape.columns.iter().map(|column| column.name.as_str()));
         if shape.columns.iter().all(|column| column.cast.is_none()) {
             let sql = format!("COPY {} ({columns}) FROM STDIN (FORMAT binary)", self.table.sql);
-            return self.copy(connection, &sql, &mut rows).await;
+            return self.copy(connection, &sql, shape, &mut rows).await;
         }
         // The table's types are wider than the rows', and COPY's binary form takes exact types only.
         let sql = MergeSql::new(&self.table, shape, &self.stage(connection, shape).await?);
-        self.copy(connection, &sql.copy_plain, &mut rows).await?;
+        self.copy(connection, &sql.copy_plain, shape, &mut rows).await?;
         self.execute(connection, &format!("append rows to table {}", self.table.sql), &sql.append).await
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | boolean | INTEGER 0 or 1 |
 //! | integers | INTEGER |
+//! | duration | INTEGER, microseconds |
 //! | floats | REAL; `NaN`, `Infinity` and `-Infinity` as TEXT, because SQLite makes NaN a NULL |
 //! | decimals | TEXT with all digits of their scale: NUMERIC would put them through a double |
 //! | text, JSON | TEXT |
@@ -33,7 +34,7 @@ impl Affinity {
     /// The affinity for columns of a type.
     pub(crate) fn of(kind: &ColumnType) -> Self {
         match kind {
-            ColumnType::Bool | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => Self::Integer,
+            ColumnType::Bool | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 | ColumnType::Duration => Self::Integer,
             ColumnType::Float32 | ColumnType::Float64 => Self::Real,
             ColumnType::Bytes => Self::Blob,
             ColumnType::Text
@@ -100,7 +101,7 @@ pub(crate) fn bind(
         Cell::Bool(value) => ValueRef::Integer(i64::from(value)),
         Cell::Int16(value) => ValueRef::Integer(i64::from(value)),
         Cell::Int32(value) => ValueRef::Integer(i64::from(value)),
-        Cell::Int64(value) => ValueRef::Integer(value),
+        Cell::Int64(value) | Cell::Duration(value) => ValueRef::Integer(value),
         Cell::Float32(value) if value.is_finite() => {
             // The double whose shortest text is that of the single: 3.3 stays 3.3, and reads back as the same single.
             let _ = write!(scratch, "{value:?}");
@@ -114,6 +115,7 @@ pub(crate) fn bind(
         made => {
             match made {
                 Cell::Decimal { unscaled, scale } => iso::write_decimal(scratch, unscaled, scale),
+                Cell::Decimal256 { unscaled, scale } => iso::write_decimal256(scratch, unscaled, scale),
                 Cell::Date(days) => iso::write_date(scratch, days),
                 Cell::Time(micros) => iso::write_time(scratch, micros),
                 Cell::Timestamp(micros) => iso::write_timestamp(scratch, micros, ""),

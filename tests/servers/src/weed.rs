@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use crate::{
     Guard, MINUTE,
     environment::{python, repository, weed_binary},
-    postgres::free_port,
     wait_until_for,
 };
 
@@ -29,7 +28,9 @@ pub struct Weed {
 impl Weed {
     /// The access key that it accepts.
     pub const ACCESS_KEY: &str = "mainstem-test";
-    /// The secret of [`ACCESS_KEY`](Self::ACCESS_KEY).
+    /// An access key that may read and list only, with the same secret.
+    pub const READ_ONLY_KEY: &str = "read-only";
+    /// The secret of both keys.
     pub const SECRET_KEY: &str = "mainstem-test-secret";
 
     /// Starts one.
@@ -43,24 +44,22 @@ impl Weed {
             )
         };
         let all = user("all", Self::ACCESS_KEY, r#""Admin","Read","Write","List","Tagging""#);
-        let reader = user("reader", "read-only", r#""Read","List""#);
+        let reader = user("reader", Self::READ_ONLY_KEY, r#""Read","List""#);
         fs::write(&identities, format!(r#"{{"identities":[{all},{reader}]}}"#)).expect("identities.json");
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("folder");
-        // It adds 10,000 to each port for its internal calls, so the ports have to be low.
-        let ports = low_ports();
-        let [master, volume, filer, port] = ports;
+        let [master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, port_grpc] = free_ports();
         let log = fs::File::create(dir.path().join("weed.log")).expect("weed.log");
         let mut command = Command::new(weed_binary());
         command.arg("server").args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]).arg(format!("-dir={}", data.display()));
-        command.arg(format!("-master.port={master}")).arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
-        command
-            .arg("-s3")
-            .arg(format!("-s3.port={port}"))
-            // These two would listen on fixed ports, and a second server on the machine would end.
-            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .arg(format!("-s3.config={}", identities.display()))
-            .arg("-volume.max=50");
+        command.arg(format!("-master.port={master}")).arg(format!("-master.port.grpc={master_grpc}"));
+        command.arg(format!("-volume.port={volume}")).arg(format!("-volume.port.grpc={volume_grpc}"));
+        command.arg(format!("-filer.port={filer}")).arg(format!("-filer.port.grpc={filer_grpc}"));
+        command.arg("-s3").arg(format!("-s3.port={port}")).arg(format!("-s3.port.grpc={port_grpc}"));
+        // These two would listen on fixed ports, and a second server on the machine would end.
+        command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]).arg(format!("-s3.config={}", identities.display()));
+        // Every bucket has volumes of its own, so there are many small ones.
+        command.args(["-volume.max=1000", "-master.volumeSizeLimitMB=64"]);
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(log.try_clone().expect("weed.log")).stderr(log);
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}: run scripts/venv.sh", weed_binary().display()));
         let guard = Guard::new(
@@ -122,7 +121,7 @@ impl Weed {
     }
 
     fn client(&self, arguments: &[&str]) -> Result<String, String> {
-        let script = repository().join("tests/s3.py");
+        let script = repository().join("tests/servers/s3.py");
         let mut command = Command::new(python());
         command.arg(script).arg(self.port.to_string()).args([Self::ACCESS_KEY, Self::SECRET_KEY]).args(arguments);
         let output = command.output().map_err(|e| e.to_string())?;
@@ -141,15 +140,8 @@ impl Drop for Weed {
     }
 }
 
-fn low_ports() -> [u16; 4] {
-    let mut ports = [0; 4];
-    for port in &mut ports {
-        *port = loop {
-            let candidate = free_port();
-            if candidate < 50_000 {
-                break candidate;
-            }
-        };
-    }
-    ports
+/// Ports that differ: each is kept until all are chosen.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("its address").port())
 }
