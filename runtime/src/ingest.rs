@@ -237,6 +237,7 @@ pub(crate) mod testing {
                 shutdown,
                 status: SourceStatus::default(),
                 once: false,
+                snapshots: connector_api::SnapshotRequests::default(),
             };
             let status = PipelineStatus::new("test", true, SourceStatus::default());
             let pipeline_log = log.pipeline("test").expect("the log of the pipeline opens");

@@ -93,6 +93,7 @@ async fn run_ingest(pipeline: &Arc<Pipeline>, shared: &Shared, status: &Arc<Pipe
                 shutdown: shared.shutdown.clone(),
                 status: status.source.clone(),
                 once: shared.once,
+                snapshots: connector_api::SnapshotRequests::default(),
             },
             status: Arc::clone(status),
         };

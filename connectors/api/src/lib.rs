@@ -18,6 +18,7 @@ mod schema;
 mod settings;
 mod shutdown;
 mod sink;
+mod snapshot_request;
 mod source;
 mod status;
 mod variables;
@@ -41,6 +42,7 @@ pub use crate::{
         Barrier, BarrierKind, Delivery, Filled, FlushPolicy, Flushed, NextOffsets, Offset, OpenedSink, PartitionId, Rows, Sink,
         SinkConnector, SinkContext, SinkInput, Target, TopicId, TopicInfo,
     },
+    snapshot_request::{SnapshotRequest, SnapshotRequests},
     source::{Source, SourceConnector, SourceContext},
     status::{SnapshotProgress, SourceStatus},
 };

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use crate::{ByteBudget, ChangeGroup, ConnectorError, Finding, Shutdown, SourcePosition, SourceStatus};
+use crate::{ByteBudget, ChangeGroup, ConnectorError, Finding, Shutdown, SnapshotRequests, SourcePosition, SourceStatus};
 
 /// What the runtime gives a source to live with.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct SourceContext {
     pub status: SourceStatus,
     /// The run ends at the server's present end (`--once`): ask the server for its position often, instead of waiting for it.
     pub once: bool,
+    /// Tables to read while the stream goes on. A source that cannot says so.
+    pub snapshots: SnapshotRequests,
 }
 
 /// A source whose settings are known to be good. Touches nothing outside the process before `open`, `check` or `drop_state`.

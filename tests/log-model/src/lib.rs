@@ -10,8 +10,8 @@ use std::{
 use arrow_array::{Array, StructArray, cast::AsArray, types::*};
 use arrow_schema::{DataType, TimeUnit};
 use connector_api::{
-    ByteBudget, ChangeBatch, ChangeGroup, ConnectorError, Document, Op, Shutdown, Source, SourceConnector, SourceContext,
-    SourceFactory, SourcePosition, SourceStatus, TableSchema,
+    ByteBudget, ChangeBatch, ChangeGroup, ConnectorError, Document, Op, Shutdown, SnapshotRequests, Source, SourceConnector,
+    SourceContext, SourceFactory, SourcePosition, SourceStatus, TableSchema,
 };
 use serde_json::{Value, json};
 
@@ -66,6 +66,8 @@ pub struct Pipeline {
     pub groups: usize,
     /// What the source says of itself.
     pub status: SourceStatus,
+    /// Asks for tables while the stream goes on.
+    pub snapshots: SnapshotRequests,
 }
 
 /// An open source, and what keeps it so.
@@ -94,6 +96,7 @@ impl Pipeline {
             changes: Vec::new(),
             groups: 0,
             status: SourceStatus::default(),
+            snapshots: SnapshotRequests::default(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Pipeline {
             shutdown,
             status: self.status.clone(),
             once,
+            snapshots: self.snapshots.clone(),
         };
         let source = self.connector.open(context, self.position.clone()).await?;
         Ok(Running { source, stop })

@@ -11,6 +11,7 @@ mod resume;
 mod source;
 
 mod dump;
+mod on_demand;
 mod reader;
 mod snapshot;
 mod snapshot_plan;

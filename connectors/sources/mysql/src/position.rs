@@ -9,6 +9,8 @@
 //!               each: database, table, rows that are done with
 //! server        text (UUID; empty for MariaDB), number (server_id)
 //! prepared      number, then for each: text (XID), text (GTID), place: transactions of `XA PREPARE` that were not ended
+//! requested     number, then for each: database, table, text (condition), number of key columns, the key after which to go on, as text:
+//!               tables that are read while the stream goes on
 //! points        number, then for each: number (its name), place, GTIDs as above: as of when tables were read
 //! tables        number, then for each in order: database, table (each shares its beginning with the one before),
 //!               progress: 1 byte: 0 pending, 1 restart, 2 copying, 3 done, a point each, 4 done, 5 left;
@@ -124,6 +126,16 @@ pub(crate) struct Prepared {
     pub place: Place,
 }
 
+/// A table, or a part of it, that is read while the stream goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Requested {
+    pub table: TableName,
+    /// Which rows; empty for all.
+    pub condition: String,
+    /// The last key that was read, as SQL writes its values; empty at the beginning.
+    pub after: Vec<String>,
+}
+
 /// All that is needed to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -133,6 +145,7 @@ pub(crate) struct Position {
     pub open: Option<OpenTransaction>,
     origin: Origin,
     prepared: Vec<Prepared>,
+    requested: Vec<Requested>,
     points: BTreeMap<u32, Point>,
     tables: BTreeMap<TableName, TableState>,
     tail: Option<Vec<u8>>,
@@ -140,8 +153,8 @@ pub(crate) struct Position {
 
 impl Position {
     pub(crate) fn new(done: Point, origin: Origin) -> Self {
-        let (prepared, points, tables) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { done, open: None, origin, prepared, points, tables, tail: None }
+        let (prepared, requested, points, tables) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { done, open: None, origin, prepared, requested, points, tables, tail: None }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -160,6 +173,16 @@ impl Position {
     pub(crate) fn prepared_mut(&mut self) -> &mut Vec<Prepared> {
         self.tail = None;
         &mut self.prepared
+    }
+
+    /// Tables to read while the stream goes on, the present one first.
+    pub(crate) fn requested(&self) -> &[Requested] {
+        &self.requested
+    }
+
+    pub(crate) fn requested_mut(&mut self) -> &mut Vec<Requested> {
+        self.tail = None;
+        &mut self.requested
     }
 
     pub(crate) fn tables(&self) -> &BTreeMap<TableName, TableState> {
@@ -268,6 +291,14 @@ impl Position {
             put_text(&mut out, &prepared.gtid);
             put_place(&mut out, &prepared.place);
         }
+        put_number(&mut out, self.requested.len() as u64);
+        for requested in &self.requested {
+            for text in [&requested.table.schema, &requested.table.name, &requested.condition] {
+                put_text(&mut out, text);
+            }
+            put_number(&mut out, requested.after.len() as u64);
+            requested.after.iter().for_each(|text| put_text(&mut out, text));
+        }
         put_number(&mut out, self.points.len() as u64);
         for (name, point) in &self.points {
             put_number(&mut out, u64::from(*name));
@@ -373,6 +404,14 @@ fn read_position(reader: &mut Reader<'_>) -> Option<Position> {
         });
     }
     for _ in 0..reader.number()? {
+        let table = TableName::new(reader.text()?, reader.text()?);
+        let mut requested = Requested { table, condition: reader.text()?.to_owned(), after: Vec::new() };
+        for _ in 0..reader.number()? {
+            requested.after.push(reader.text()?.to_owned());
+        }
+        position.requested.push(requested);
+    }
+    for _ in 0..reader.number()? {
         let name = small(reader)?;
         position.points.insert(name, read_point(reader, flavor)?);
     }
@@ -439,6 +478,9 @@ mod tests {
                     xid,
                     place,
                 }));
+                let table = TableName::new("a", "b");
+                let after = vec!["'1'".to_owned(), "'x'".to_owned()];
+                position.requested_mut().push(Requested { table, condition: "a > 1".to_owned(), after });
                 let point = position.add_point(point);
                 for ((schema, name), (tag, described)) in tables {
                     let table = TableName { schema, name };

@@ -18,6 +18,7 @@ use crate::{
     dump,
     error::MySqlError,
     event::{ChecksumAlgorithm, Event, EventHeader, FormatDescription, TransactionPayload, code},
+    on_demand::OnDemand,
     place::Place,
     position::{Point, Position, Prepared},
     snapshot,
@@ -70,7 +71,7 @@ impl Reader {
     }
 
     pub(crate) fn reached_end(&self, position: &Position) -> bool {
-        position.open.is_none() && self.end.is_within(&position.done) && position.all_read()
+        position.open.is_none() && self.end.is_within(&position.done) && position.all_read() && position.requested().is_empty()
     }
 }
 
@@ -126,6 +127,7 @@ struct Stream<'a> {
     reported: Option<Instant>,
     cadence: Cadence,
     pace: Pace,
+    on_demand: OnDemand,
 }
 
 impl<'a> Stream<'a> {
@@ -148,6 +150,7 @@ impl<'a> Stream<'a> {
             reported: None,
             cadence: Cadence::new(announce),
             pace: Pace::new(true),
+            on_demand: OnDemand::default(),
         }
     }
 
@@ -175,6 +178,7 @@ impl<'a> Stream<'a> {
             if self.reader.is_over() {
                 return Ok(());
             }
+            self.on_demand.advance(self.reader, &mut self.state)?;
             self.hand_over_if_due(timed_out)?;
             self.wait_for_memory()?;
             let wait = self.watch(connection)?;
@@ -338,6 +342,7 @@ impl<'a> Stream<'a> {
     /// Hands the group over; with `wait`, stays until there is room.
     fn hand_over(&mut self, wait: bool) -> Result<(), MySqlError> {
         let (batches, position) = self.state.take_group()?;
+        self.on_demand.note(&batches);
         let reached_end = self.reader.reached_end(self.state.position());
         let held = std::mem::take(&mut self.state.group);
         let mut group = ChangeGroup { batches, position, reached_end, reservation: held.reservation };

@@ -16,7 +16,7 @@ use crate::{
     error::MySqlError,
     event::{Event, EventHeader, EventProblem, RowsEvent, TableMap, TableMapEvent},
     place::Place,
-    position::{Position, Prepared, Progress},
+    position::{Position, Prepared, Progress, Requested},
     tables::Tables,
     wire::Client,
 };
@@ -136,6 +136,43 @@ impl StreamState {
         self.note_open_transaction();
         self.moved = false;
         Ok((batches, self.position.encode()))
+    }
+
+    /// The server's character sets.
+    pub(crate) fn with_charsets<R>(&self, ask: impl FnOnce(&Charsets) -> R) -> R {
+        ask(&self.known.charsets)
+    }
+
+    /// Notes a table that is to be read while the stream goes on.
+    pub(crate) fn request(&mut self, requested: Requested) {
+        self.position.requested_mut().push(requested);
+        self.moved = true;
+    }
+
+    /// The present request goes on behind that key.
+    pub(crate) fn continue_request(&mut self, after: Vec<String>) {
+        if let Some(requested) = self.position.requested_mut().first_mut() {
+            requested.after = after;
+        }
+        self.moved = true;
+    }
+
+    /// The present request is done with.
+    pub(crate) fn finish_request(&mut self) {
+        if !self.position.requested().is_empty() {
+            self.position.requested_mut().remove(0);
+        }
+        self.moved = true;
+    }
+
+    /// Closes the batch of a table, so that what follows comes behind it.
+    pub(crate) fn flush(&mut self, table: &TableName) -> Result<(), MySqlError> {
+        for entry in self.tables.iter_mut().filter(|entry| entry.name == *table) {
+            if let Some(rows) = entry.rows.as_mut().filter(|rows| !rows.is_empty()) {
+                self.group.batches.push(rows.finish().map_err(rows_error)?);
+            }
+        }
+        Ok(())
     }
 
     /// Takes one event, without its checksum.

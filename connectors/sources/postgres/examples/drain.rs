@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         shutdown,
         status: SourceStatus::default(),
         once: true,
+        snapshots: connector_api::SnapshotRequests::default(),
     };
     let begun = Instant::now();
     let failed = |error: connector_api::ConnectorError| error.to_string();

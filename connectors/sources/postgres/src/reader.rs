@@ -368,6 +368,9 @@ impl<'a> Stream<'a> {
             return;
         }
         self.retained_asked = Some(now);
+        while let Some(request) = self.reader.context.snapshots.take() {
+            warn!(table = %request.table, "this source cannot read a table while the stream goes on; `mainstem resnapshot` reads it anew");
+        }
         let status = self.reader.context.status.clone();
         let position = self.state.position().lsn;
         status.set("received_lsn", position.to_string());

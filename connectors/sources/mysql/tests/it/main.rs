@@ -5,6 +5,7 @@ mod log_model;
 mod changes;
 mod definitions;
 mod lifecycle;
+mod on_demand;
 mod resume;
 mod rows;
 mod snapshots;
