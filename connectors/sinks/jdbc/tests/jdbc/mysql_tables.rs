@@ -103,8 +103,9 @@ async fn a_table_made_by_hand_is_used_as_it_is() {
         database
             .run(
                 "CREATE TABLE t (mine varchar(10) NOT NULL DEFAULT 'kept', ID bigint NOT NULL AUTO_INCREMENT, short varchar(3), state enum('new', 'old'), \
-                 flag bit(1), doc json, at timestamp(6) NULL, tiny tinyint unsigned, twice bigint GENERATED ALWAYS AS (tiny * 2) STORED, UNIQUE KEY u (id)) \
-                 DEFAULT CHARSET=latin1",
+                 flag bit(1), doc json, at timestamp(6) NULL, tiny tinyint unsigned, twice bigint GENERATED ALWAYS AS (tiny * 2) STORED, \
+                 made timestamp DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, UNIQUE KEY u (id)) DEFAULT CHARSET=latin1 \
+                 PARTITION BY HASH (id) PARTITIONS 3",
             )
             .await;
         let columns = [

@@ -70,6 +70,7 @@ impl MergeSql {
         let rest: Vec<usize> = (0..count).filter(|index| !shape.key.contains(index)).collect();
         let (now, old) = (same_key(shape, "t", false), same_key(shape, "t", true));
         let moved_key = same_key(shape, "m", true);
+        let key = quote_all(shape.key.iter().filter_map(|&index| names.get(index).copied()));
         let first_key = shape.key.first().map(|&index| name(index)).unwrap_or_default();
         let moved = format!("{}.mainstem_moved", quote(table.schema.as_deref().unwrap_or_default()));
 
@@ -120,7 +121,11 @@ impl MergeSql {
             ),
             patch: (!patches.is_empty())
                 .then(|| format!("UPDATE {stage} s STRAIGHT_JOIN {target} t ON {now} SET {} WHERE s.k = 2", patches.join(", "))),
-            make_moved: format!("DROP TEMPORARY TABLE IF EXISTS {moved}; CREATE TEMPORARY TABLE {moved} LIKE {target}"),
+            // Not `LIKE` the table: that would copy partitions and indices that a temporary table cannot have.
+            make_moved: format!(
+                "DROP TEMPORARY TABLE IF EXISTS {moved}; \
+                 CREATE TEMPORARY TABLE {moved} (PRIMARY KEY ({key})) ENGINE=InnoDB SELECT {columns}{others} FROM {target} LIMIT 0"
+            ),
             drop_moved: format!("DROP TEMPORARY TABLE {moved}"),
             save_moved: format!(
                 "INSERT INTO {moved} ({columns}{others}) SELECT {all_of_t}{} FROM {stage} s STRAIGHT_JOIN {target} t ON {old} WHERE s.k = 3",

@@ -89,13 +89,14 @@ async fn read(connection: &mut Connection, table: &TargetTable) -> Result<Existi
     let mut columns = Vec::new();
     for row in connection.rows(&doing, &sql).await? {
         let text = |index| connection.value::<Option<String>>(&doing, &row, index);
+        // Also `DEFAULT_GENERATED`, for a default that is an expression.
+        let extra = text(4)?.unwrap_or_default().to_uppercase();
         columns.push(ExistingColumn {
             name: text(0)?.unwrap_or_default(),
             kind: MyType::parse(&text(1)?.unwrap_or_default()),
             collation: text(2)?,
             not_null: text(3)?.as_deref() == Some("NO"),
-            writable: !text(4)?.unwrap_or_default().to_uppercase().contains("GENERATED")
-                || text(4)?.is_some_and(|extra| extra == "DEFAULT_GENERATED"),
+            writable: !["VIRTUAL GENERATED", "STORED GENERATED"].iter().any(|kind| extra.contains(kind)),
         });
     }
     let sql = format!(
