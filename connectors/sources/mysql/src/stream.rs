@@ -2,6 +2,9 @@
 mod statements;
 mod transactions;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use connector_api::{ChangeBatch, Identity, SourceInfo, SourcePosition, TableName};

@@ -68,6 +68,11 @@ impl Entry {
         true
     }
 
+    /// The rows of the transaction of that number that the log had.
+    pub(crate) fn seen_of(&self, transaction: u64) -> u64 {
+        if self.transaction == transaction { self.seen } else { 0 }
+    }
+
     /// The rows of the transaction of that number that are done with.
     pub(crate) fn done_of(&self, transaction: u64) -> Option<u64> {
         (self.transaction == transaction && !self.passed).then(|| self.seen.max(self.skip)).filter(|rows| *rows > 0)

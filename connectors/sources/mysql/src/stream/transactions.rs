@@ -10,7 +10,7 @@ use crate::{
     event::{EventHeader, MariadbGtid, MysqlGtid},
     gtid_set::{Gtid, GtidSet},
     place::Place,
-    position::{OpenTransaction, Prepared},
+    position::{OpenTransaction, Prepared, Progress},
 };
 
 /// A transaction's number in its dialect. MySQL's tag stands beside it.
@@ -168,11 +168,12 @@ impl StreamState {
         }
         let Some(tx) = self.transaction.take() else { return Err(self.error("a commit without a transaction")) };
         for (table, rows) in &tx.skip {
-            let entry = self.tables.iter().find(|entry| entry.name == *table);
-            let captured = entry.is_none_or(|entry| entry.captured);
-            let seen = entry.and_then(|entry| entry.done_of(tx.count)).unwrap_or(0);
-            let passed = entry.is_some_and(|entry| entry.passed);
-            if captured && !passed && seen < *rows {
+            let state = self.position.tables().get(table).filter(|state| state.progress != Progress::Left);
+            let point = state.and_then(|state| state.progress.point()).and_then(|point| self.position.point(point));
+            let gtid = Self::gtid_of(&tx, &self.tag);
+            let in_snapshot = point.is_some_and(|point| point.contains((&self.place.file, tx.begin), gtid.as_ref()));
+            let seen = self.tables.iter().find(|entry| entry.name == *table).map_or(0, |entry| entry.seen_of(tx.count));
+            if state.is_some() && !in_snapshot && seen < *rows {
                 return Err(MySqlError::gap(format!(
                     "a transaction was sent again with {seen} rows of table {table}, of which {rows} are in the log ({})",
                     self.place
