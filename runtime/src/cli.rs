@@ -23,6 +23,8 @@ enum Command {
     Status(StatusArgs),
     /// Have tables of a stopped pipeline read from the beginning at its next start.
     Resnapshot(ResnapshotArgs),
+    /// Have a table, or a part of it, read again while the pipeline runs; changes go on arriving meanwhile.
+    Snapshot(SnapshotArgs),
     /// Remove a stopped pipeline: slot and publication at the source, topics and position here. Targets keep what they have.
     Drop(DropArgs),
     /// List the topics of the log. Works beside a running `run`.
@@ -100,6 +102,21 @@ pub(crate) struct ResnapshotArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// The pipeline: its file, or its name if it ran from this data directory before.
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// The table, as `schema.table`.
+    #[arg(value_name = "TABLE")]
+    pub table: String,
+    /// Only rows for which this holds: what the source's database takes behind WHERE.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub condition: Option<String>,
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DropArgs {
     /// The pipeline: its file, or its name if it ran from this data directory before.
     #[arg(value_name = "PIPELINE")]
@@ -164,6 +181,7 @@ pub fn cli(connectors: Connectors) -> ExitCode {
             Command::Check(args) => commands::check::run(args, connectors).await,
             Command::Status(args) => commands::status::run(args, connectors).await,
             Command::Resnapshot(args) => commands::resnapshot::run(args, connectors).await,
+            Command::Snapshot(args) => commands::snapshot::run(args, &connectors),
             Command::Drop(args) => commands::drop::run(args, connectors).await,
             Command::Topics(args) => commands::topics::run(args),
             Command::Read(args) => commands::read::run(args).await,

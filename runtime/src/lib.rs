@@ -22,6 +22,7 @@ mod progress;
 #[cfg(test)]
 mod reference;
 mod registry;
+mod requests;
 mod status;
 mod supervisor;
 mod topic_reader;

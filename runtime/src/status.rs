@@ -92,6 +92,11 @@ impl PipelineStatus {
         Arc::clone(lock(&self.sinks).entry(name.to_owned()).or_insert_with(|| SinkStatus::new(name)))
     }
 
+    /// The sequence of the last commit.
+    pub fn committed_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
     /// After a commit: its sequence, and what it added.
     pub fn committed(&self, sequence: u64, records: u64, bytes: u64) {
         self.sequence.store(sequence, Ordering::Relaxed);

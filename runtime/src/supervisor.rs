@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use connector_api::{ByteBudget, Recovery, Shutdown, SinkContext, SourceContext, SourceStatus};
+use connector_api::{ByteBudget, Recovery, Shutdown, SinkContext, SnapshotRequests, SourceContext, SourceStatus};
 use log_core::{Log, Topic};
 use tokio::{
     sync::{Semaphore, watch},
@@ -20,6 +20,7 @@ use crate::{
     drain::{self, DrainContext},
     failure::Failure,
     ingest::{self, IngestContext},
+    requests,
     status::{PipelineStatus, SinkStatus, State},
 };
 
@@ -85,6 +86,7 @@ async fn run_ingest(pipeline: &Arc<Pipeline>, shared: &Shared, status: &Arc<Pipe
     let mut backoff = Backoff::default();
     loop {
         let started = Instant::now();
+        let snapshots = SnapshotRequests::default();
         let context = IngestContext {
             log: shared.log.clone(),
             source: SourceContext {
@@ -93,7 +95,7 @@ async fn run_ingest(pipeline: &Arc<Pipeline>, shared: &Shared, status: &Arc<Pipe
                 shutdown: shared.shutdown.clone(),
                 status: status.source.clone(),
                 once: shared.once,
-                snapshots: connector_api::SnapshotRequests::default(),
+                snapshots: snapshots.clone(),
             },
             status: Arc::clone(status),
         };
@@ -101,7 +103,10 @@ async fn run_ingest(pipeline: &Arc<Pipeline>, shared: &Shared, status: &Arc<Pipe
             let (pipeline, runtime) = (Arc::clone(pipeline), tokio::runtime::Handle::current());
             tokio::task::spawn_blocking(move || ingest::run(&pipeline, &context, &runtime))
         };
+        let requests = tokio::spawn(requests::deliver(shared.data_dir.clone(), Arc::clone(status), snapshots));
         let ended = task.await.unwrap_or_else(|panic| Err(Failure::stop(format!("ingest panicked: {panic}"))));
+        // What was not taken, or not committed, is delivered to the next attempt.
+        requests.abort();
         let Err(failure) = ended else {
             status.set_ingest(State::Done, None);
             return Ok(());

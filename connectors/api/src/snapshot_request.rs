@@ -24,6 +24,11 @@ impl SnapshotRequests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
     }
 
+    /// Whether the source has taken all that was added.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes the oldest request. A source that cannot serve it says so in its status and in the log.
     pub fn take(&self) -> Option<SnapshotRequest> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()

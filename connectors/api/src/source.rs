@@ -37,6 +37,11 @@ pub trait SourceConnector: Send + Sync {
     /// elsewhere. Errors name tables that the position does not know.
     fn resnapshot(&self, position: &SourcePosition, tables: &[String]) -> Result<SourcePosition, ConnectorError>;
 
+    /// Whether the source serves [`SourceContext::snapshots`](SourceContext).
+    fn reads_on_demand(&self) -> bool {
+        false
+    }
+
     /// The position for a person: `lsn` → `16/B374D848` and the like. An unreadable position is an error.
     fn describe(&self, position: &SourcePosition) -> Result<Vec<(String, String)>, ConnectorError>;
 

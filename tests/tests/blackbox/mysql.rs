@@ -246,6 +246,53 @@ fn mysql_is_drained_once() {
     once(Flavor::MySql, "my_once");
 }
 
+/// Rows that the target has lost come back when they are asked for, while clients go on writing.
+fn read_on_demand(flavor: Flavor, name: &str) {
+    let sync = Sync::new(flavor, name);
+    let warehouse = PgServer::shared().create_database(&format!("{name}_dw"));
+    let pipeline = sync.pipeline().upsert("warehouse", &warehouse.url());
+    let run = sync.run(&pipeline);
+    let mut mainstem = run.start();
+    sync.wait_until_drained(&mut mainstem);
+    warehouse.exec(&format!("DELETE FROM \"{name}\".accounts WHERE id <= 300"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = {
+        let (database, stop, seed) = (sync.source.clone(), Arc::clone(&stop), Random::new(name).bits());
+        thread::spawn(move || work(&database, 1, seed, &stop))
+    };
+    let data = sync.dir.path().join("data");
+    let snapshot = |arguments: &[&str]| {
+        let all = [&["snapshot", name], arguments, &["--data-dir", data.to_str().expect("path")]].concat();
+        mainstem_tests::run_command(all)
+    };
+    let refused = snapshot(&[&format!("{name}.nothing")]);
+    assert!(refused.code != Some(0) && refused.stderr.contains("is not captured"), "{refused:?}");
+    let table = format!("{name}.accounts");
+    let first = snapshot(&[&table, "--where", "id <= 200"]);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let rows = |id: u32| warehouse.number(&format!("SELECT count(*) FROM \"{name}\".accounts WHERE id <= {id}"));
+    wait_until_for(MINUTE, "the rows asked for are there again", || rows(200) == 200);
+    let second = snapshot(&[&table]);
+    assert_eq!(second.code, Some(0), "{second:?}");
+    wait_until_for(MINUTE, "all rows are there again", || rows(300) == 300);
+    stop.store(true, Ordering::Relaxed);
+    client.join().expect("client");
+    sync.wait_until_drained(&mut mainstem);
+    mainstem.stop();
+    assert_equal_in_postgres(&sync.source, name, &warehouse);
+    sync.assert_lake_equal();
+}
+
+#[test]
+fn mysql_tables_are_read_on_demand() {
+    read_on_demand(Flavor::MySql, "my_demand");
+}
+
+#[test]
+fn mariadb_tables_are_read_on_demand() {
+    read_on_demand(Flavor::MariaDb, "maria_demand");
+}
+
 #[test]
 fn postgresql_into_mysql_and_mariadb_with_kills() {
     let scenario = Scenario::new("pg_into_mysql").setup(

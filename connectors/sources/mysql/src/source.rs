@@ -84,6 +84,10 @@ impl SourceConnector for MySqlSource {
         Ok(position.encode())
     }
 
+    fn reads_on_demand(&self) -> bool {
+        true
+    }
+
     fn describe(&self, position: &SourcePosition) -> Result<Vec<(String, String)>, ConnectorError> {
         let position = Position::decode(position)?;
         let origin = position.origin();
