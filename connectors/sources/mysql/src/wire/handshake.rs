@@ -173,7 +173,7 @@ pub(super) fn log_in(
                 let mut bytes = Bytes::new(rest, "a change of the login's method");
                 let name = String::from_utf8_lossy(zero_ended(&mut bytes)?).into_owned();
                 let data = bytes.rest();
-                challenge = data.strip_suffix(&[0]).unwrap_or(data).to_vec();
+                challenge = without_end(data).to_vec();
                 let named = Method::named(&name).ok_or_else(|| {
                     fail(format!(
                         "the account logs in by `{name}`, which is not supported; ALTER USER … IDENTIFIED VIA or WITH one of {}",
@@ -195,6 +195,14 @@ pub(super) fn log_in(
         }
     }
     Err(MySqlError::protocol("endless questions while logging in"))
+}
+
+/// A challenge of 20 bytes is followed by a zero byte. One of another length is not, and may well end with one of its own.
+fn without_end(challenge: &[u8]) -> &[u8] {
+    match challenge {
+        [bytes @ .., 0] if bytes.len() == 20 => bytes,
+        _ => challenge,
+    }
 }
 
 fn without_tls() -> Vec<u8> {
@@ -239,6 +247,13 @@ fn refused(error: ServerError, settings: &Settings) -> MySqlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_challenge_of_twenty_bytes_has_an_end() {
+        assert_eq!(without_end(&[[7; 20].as_slice(), &[0]].concat()), [7; 20]);
+        let ed25519 = [[7; 31].as_slice(), &[0]].concat();
+        assert_eq!(without_end(&ed25519), ed25519);
+    }
 
     #[test]
     fn versions_say_whose_they_are() {
