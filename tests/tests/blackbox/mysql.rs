@@ -24,8 +24,10 @@ const TABLES: &str =
     CREATE TABLE sessions (id int, device varchar(40), seen datetime(6), PRIMARY KEY (device, id));
     CREATE TABLE marks (id int PRIMARY KEY);";
 
+type Columns = &'static [(&'static str, &'static str)];
+
 /// The columns of a table, with the types that PostgreSQL would give them, and its key.
-const SHAPES: [(&str, &[(&str, &str)], &[&str]); 3] = [
+const SHAPES: [(&str, Columns, &[&str]); 3] = [
     (
         "accounts",
         &[("id", "integer"), ("balance", "numeric"), ("note", "text"), ("changed", "timestamp without time zone")],
@@ -311,9 +313,8 @@ fn postgresql_into_mysql_and_mariadb_with_kills() {
     for round in 0..8 {
         let mainstem = run.clone().start();
         scenario.source.exec(&format!(
-            "INSERT INTO t SELECT i, 'new', i, now(), NULL FROM generate_series({0} * 1000 + 20001, {0} * 1000 + 21000) i;
-             UPDATE t SET v = 'changed {0}' WHERE id % 11 = {0}; UPDATE t SET id = -id WHERE id % 101 = {0} AND id > 0; DELETE FROM t WHERE id % 97 = {0}",
-            round
+            "INSERT INTO t SELECT i, 'new', i, now(), NULL FROM generate_series({round} * 1000 + 20001, {round} * 1000 + 21000) i;
+             UPDATE t SET v = 'changed {round}' WHERE id % 11 = {round}; UPDATE t SET id = -id WHERE id % 101 = {round} AND id > 0; DELETE FROM t WHERE id % 97 = {round}"
         ));
         thread::sleep(Duration::from_millis(random.below(900)));
         mainstem.kill();
