@@ -24,7 +24,7 @@ async fn my_ddl_01_statements_that_nobody_parses_are_no_harm() {
         database.exec(
             "insert into t values (1); alter table t add a int default (1 + 1), add check (a > 0), comment 'insert into t'; insert into t values (2, 5); \
              create procedure p() insert into t values (77, 1); create view v as select * from t; create user if not exists u1@localhost; \
-             grant select on t to u1@localhost; create event e on schedule every 1 year do delete from t; drop event e; drop view v; \
+             grant select on t to u1@localhost; create event e on schedule every 1 year starts now() + interval 1 year do delete from t; drop event e; drop view v; \
              drop user u1@localhost; analyze table t; insert into t values (3, 6)",
         );
         pipeline.drain().await;
