@@ -63,8 +63,8 @@ blackbox: .installed-for-tests ## The built binary against real servers, killed 
 fmt: ## Format the code.
 	$(CARGO) fmt --all
 
-bench: .installed-for-tests ## Measure against pg_recvlogical, psql, pyarrow and a C program; writes docs/benchmarks.md. ARGS=--help lists options.
-	@scripts/install.sh sqlite-dev
+bench: .installed-for-tests ## Measure against the servers' own tools, pyarrow and C programs; writes docs/benchmarks.md. ARGS=--help lists options.
+	@scripts/install.sh sqlite-dev mariadb-dev
 	$(call step,release build (a cold one takes about 13 minutes on two cores))
 	@$(CARGO) build --release --workspace --bins --example encode_rate
 	$(call step,benchmark)

@@ -54,6 +54,7 @@ for what in "$@"; do
     strace) command -v strace >/dev/null 2>&1 || install strace "tests that make a disk fail" ;;
     openssl) command -v openssl >/dev/null 2>&1 || install openssl "tests that need a TLS certificate" ;;
     sqlite-dev) [ -e /usr/include/sqlite3.h ] || install libsqlite3-dev "the C program that the SQLite sink is measured against" ;;
+    mariadb-dev) command -v mariadb_config >/dev/null 2>&1 || install libmariadb-dev "the C program that the MySQL source is measured against" ;;
     *)
         echo "install: unknown: $what" >&2
         exit 2 ;;

@@ -15,6 +15,11 @@ impl Failure {
         Self { recovery: Recovery::Stop, error: anyhow::anyhow!(message.into()) }
     }
 
+    /// It may pass by itself.
+    pub fn retry(error: std::io::Error) -> Self {
+        Self { recovery: Recovery::Retry, error: error.into() }
+    }
+
     /// With what was being done.
     pub fn context(self, context: impl std::fmt::Display + Send + Sync + 'static) -> Self {
         Self { recovery: self.recovery, error: self.error.context(context) }

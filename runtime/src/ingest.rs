@@ -1,20 +1,21 @@
-//! Source → log: encodes each group of changes and commits it together with the source's position.
+//! Source → log: encodes each group of changes, has it committed together with the source's position, and tells the source.
 //!
 //! Invariant: nothing but this file confirms a position to a source, and only after the commit that holds it.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
-use connector_api::{ChangeBatch, ChangeGroup, SourceContext, SourcePosition, TableName};
+use connector_api::{ChangeBatch, ChangeGroup, Source, SourceContext, SourcePosition, TableName};
 use formats::{Encoder, RecordRef, RecordSink};
-use log_core::{CommitSet, EncodedBatch, Log, LogError, PartitionId, PipelineLog, RecordBatchBuilder, Topic, partition_for};
+use log_core::{EncodedBatch, Log, LogError, PartitionId, RecordBatchBuilder, Topic, partition_for};
 use tokio::runtime::Handle;
 
 use crate::{
+    commit_thread::{CommitThread, EncodedGroup},
     definition::{LogSettings, Pipeline},
     failure::Failure,
     registry::LogRegistry,
@@ -31,8 +32,8 @@ pub(crate) struct IngestContext {
     pub status: Arc<PipelineStatus>,
 }
 
-/// Runs the source of a pipeline until it ends, fails, or has been stopped. Blocks: it has a thread of its own, so that encoding and
-/// syncing never hold up other tasks, and a group never hops between threads.
+/// Runs the source of a pipeline until it ends, fails, or has been stopped. Blocks: it has a thread of its own, so that encoding never
+/// holds up other tasks, and a second one that commits.
 pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle) -> Result<(), Failure> {
     let Some(connector) = &pipeline.source else { return Ok(()) };
     let pipeline_log = context.log.pipeline(&pipeline.name)?;
@@ -42,29 +43,59 @@ pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle
     context.status.set_position(position.as_ref().and_then(|position| connector.describe(position).ok()));
     let mut source = runtime.block_on(connector.open(context.source.clone(), position))?;
     context.status.ingest_running();
-    let mut ingest = Ingest::new(pipeline, context, pipeline_log);
-    while let Some(group) = runtime.block_on(source.next())? {
-        let reached_end = group.reached_end;
-        let position = ingest.commit(group)?;
-        source.confirm(&position);
-        if ingest.status.wants_position() {
-            ingest.status.set_position(connector.describe(&position).ok());
-        }
-        // After a shutdown the source hands over what it has read, and then ends by itself.
-        if reached_end && context.source.once {
-            break;
-        }
-    }
-    // The last confirmation goes out while the source closes.
-    Ok(())
+    let mut ingest = Ingest::new(pipeline, context, pipeline_log.next_sequence());
+    thread::scope(|scope| {
+        let mut commits = CommitThread::start(scope, pipeline_log, Arc::clone(&context.status))?;
+        let confirm = |source: &dyn Source, position: &SourcePosition| {
+            source.confirm(position);
+            if context.status.wants_position() {
+                context.status.set_position(connector.describe(position).ok());
+            }
+        };
+        let ended = loop {
+            let next = runtime.block_on(async {
+                while commits.is_busy() {
+                    tokio::select! {
+                        biased;
+                        durable = commits.durable() => match durable {
+                            Some(position) => confirm(source.as_ref(), &position),
+                            None => return Ok(None),
+                        },
+                        group = source.next_full() => return group,
+                    }
+                }
+                source.next().await
+            });
+            let group = match next {
+                Ok(Some(group)) => group,
+                // After a shutdown the source hands over what it has read, and then ends by itself.
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            };
+            let last = group.reached_end && context.source.once;
+            match ingest.encode_group(group) {
+                Ok(encoded) => {
+                    if !commits.commit(encoded) || last {
+                        break Ok(());
+                    }
+                }
+                Err(failure) => break Err(failure),
+            }
+        };
+        let (durable, committed) = commits.finish();
+        // It goes out while the source closes.
+        durable.iter().for_each(|position| confirm(source.as_ref(), position));
+        ended.and(committed)
+    })
 }
 
-/// Turns groups into commits.
+/// Encodes groups for the log.
 struct Ingest<'a> {
     pipeline: &'a str,
     settings: &'a LogSettings,
     log: Log,
-    pipeline_log: PipelineLog,
+    /// Of the commit that the next group will be.
+    sequence: u64,
     registry: LogRegistry,
     topics: HashMap<TableName, TopicEncoder>,
     /// One for each partition, shared by all topics: a table's rows are encoded in one go, and a thousand tables need no thousand
@@ -79,14 +110,14 @@ struct TopicEncoder {
 }
 
 impl<'a> Ingest<'a> {
-    fn new(pipeline: &'a Pipeline, context: &IngestContext, pipeline_log: PipelineLog) -> Self {
+    fn new(pipeline: &'a Pipeline, context: &IngestContext, sequence: u64) -> Self {
         let settings = &pipeline.log;
         let builders = (0..settings.partitions).map(|_| RecordBatchBuilder::new(settings.compression, 0)).collect();
         Self {
             pipeline: &pipeline.name,
             settings,
             log: context.log.clone(),
-            pipeline_log,
+            sequence,
             registry: LogRegistry(context.log.clone()),
             topics: HashMap::new(),
             builders,
@@ -94,9 +125,10 @@ impl<'a> Ingest<'a> {
         }
     }
 
-    /// Commits all of a group with its position, which it returns once it is durable.
-    fn commit(&mut self, group: ChangeGroup) -> Result<SourcePosition, Failure> {
-        let sequence = self.pipeline_log.next_sequence();
+    /// Encodes all of a group. Topics of tables that are new are made now, whether or not the group will be committed.
+    fn encode_group(&mut self, group: ChangeGroup) -> Result<EncodedGroup, Failure> {
+        let sequence = self.sequence;
+        self.sequence += 1;
         let clock_us = clock_us();
         self.builders.iter_mut().for_each(|builder| builder.set_timestamp_ms(clock_us / 1000));
         self.create_topics(&group.batches)?;
@@ -104,12 +136,7 @@ impl<'a> Ingest<'a> {
         for batch in &group.batches {
             self.encode(batch, sequence, clock_us, &mut batches)?;
         }
-        let records: usize = batches.iter().map(|(_, _, batch)| batch.record_count()).sum();
-        let bytes: usize = batches.iter().map(|(_, _, batch)| batch.size_bytes()).sum();
-        let position = Bytes::copy_from_slice(group.position.as_bytes());
-        let sequence = self.pipeline_log.commit(CommitSet { batches, position })?;
-        self.status.committed(sequence, records as u64, bytes as u64);
-        Ok(group.position)
+        Ok(EncodedGroup { batches, position: group.position })
     }
 
     /// Makes the topics of tables that are met for the first time, all together: each by itself costs a sync.
@@ -209,7 +236,9 @@ pub(crate) fn clock_us() -> i64 {
 
 #[cfg(test)]
 pub(crate) mod testing {
+    use bytes::Bytes;
     use connector_api::{ByteBudget, Shutdown, SourceStatus};
+    use log_core::{CommitSet, PipelineLog};
 
     use super::*;
 
@@ -246,10 +275,13 @@ pub(crate) mod testing {
 
         pub fn commit(&mut self, batches: Vec<ChangeBatch>) {
             let pipeline_log = self.pipeline_log.take().expect("given back by the call before");
-            let mut ingest = Ingest::new(&self.pipeline, &self.context, pipeline_log);
+            let mut ingest = Ingest::new(&self.pipeline, &self.context, pipeline_log.next_sequence());
             let position = SourcePosition::new(b"p".to_vec());
-            ingest.commit(ChangeGroup { batches, position, reached_end: false, reservation: None }).expect("a commit");
-            self.pipeline_log = Some(ingest.pipeline_log);
+            let group = ChangeGroup { batches, position, reached_end: false, reservation: None };
+            let group = ingest.encode_group(group).expect("topics and records");
+            let position = Bytes::copy_from_slice(group.position.as_bytes());
+            pipeline_log.commit(CommitSet { batches: group.batches, position }).expect("a commit");
+            self.pipeline_log = Some(pipeline_log);
         }
     }
 }

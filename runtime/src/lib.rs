@@ -8,6 +8,7 @@
 mod backoff;
 mod cli;
 mod commands;
+mod commit_thread;
 mod connectors;
 mod definition;
 mod demo;

@@ -4,6 +4,7 @@
 //! What is compared, and why so, stands in each module. A figure is the median of the rounds; its range is printed beside it. Nothing else
 //! should run on the machine.
 mod backlog;
+mod mysql;
 mod options;
 mod parquet;
 mod process;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
             Part::Sqlite => sqlite::measure(&options, &mut report),
             Part::Parquet => parquet::measure(&options, &mut report),
             Part::Quiet => quiet::measure(&options, &mut report),
+            Part::Binlog => mysql::binlog::measure(&options, &mut report),
+            Part::MySqlSnapshot => mysql::snapshot::measure(&options, &mut report),
+            Part::MySqlSink => mysql::sink::measure(&options, &mut report),
         }
     }
     let text = report.finish();

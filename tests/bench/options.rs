@@ -11,25 +11,33 @@ pub enum Part {
     Sqlite,
     Parquet,
     Quiet,
+    Binlog,
+    MySqlSnapshot,
+    MySqlSink,
 }
 
 const PARTS: &[(&str, Part)] = &[
     ("large", Part::Stream(Kind::Large)),
     ("small", Part::Stream(Kind::Small)),
     ("updates", Part::Stream(Kind::Updates)),
-    ("tables", Part::Stream(Kind::ThousandTables)),
     ("snapshot", Part::Snapshot),
     ("warehouse", Part::Warehouse),
     ("sqlite", Part::Sqlite),
     ("parquet", Part::Parquet),
     ("quiet", Part::Quiet),
+    ("binlog", Part::Binlog),
+    ("mysql-snapshot", Part::MySqlSnapshot),
+    ("mysql-sink", Part::MySqlSink),
+    // Last: some file systems make files slowly for minutes after thousands were removed.
+    ("tables", Part::Stream(Kind::ThousandTables)),
 ];
 
 const HELP: &str = "bench [--binary PATH] [--rows N] [--rounds N] [--only PART,PART…] [--no-write]
   --binary PATH   the mainstem to measure (default: the one beside this program)
   --rows N        row events of each backlog (default 2000000; the environment's ROWS)
   --rounds N      rounds, of which the median counts (default 3; the environment's ROUNDS)
-  --only PARTS    of large, small, updates, tables (these four stream a backlog), snapshot, warehouse, sqlite, parquet, quiet
+  --only PARTS    of large, small, updates, tables (these four stream a backlog), snapshot, warehouse, sqlite, parquet,
+                  quiet, binlog, mysql-snapshot, mysql-sink
   --no-write      leave docs/benchmarks.md as it is";
 
 /// How to measure.

@@ -1,13 +1,13 @@
 //! The Parquet writer alone, from Arrow batches in memory, beside `pyarrow` on one thread with the same codec and the same rows.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use mainstem_tests::{python, repository};
 
 use crate::{
     options::Options,
     process::Cost,
-    report::{Report, Runs, Target},
+    report::{Report, Target},
 };
 
 /// Measures it.
@@ -22,24 +22,20 @@ pub fn measure(options: &Options, report: &mut Report) {
     );
     let example = options.binary.parent().expect("folder of the binary").join("examples/encode_rate");
     assert!(example.exists(), "{} is not there: cargo build --release -p sink-files --example encode_rate", example.display());
-    let mut table = BTreeMap::from([
-        (0, ("pyarrow, one thread".to_owned(), Runs::default(), None)),
-        (1, ("Mainstem's files sink".to_owned(), Runs::default(), Some(0))),
-    ]);
-    for round in 0..options.rounds.max(3) {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let ours = seconds(Command::new(&example).arg(dir.path().join("lake")).arg(rows.to_string()).arg("zstd"));
-        let script = repository().join("tests/bench/parquet_writer.py");
-        let theirs = seconds(Command::new(python()).arg(script).arg(dir.path().join("lake")).arg(out(dir.path())));
-        for (i, wall) in [theirs, ours].into_iter().enumerate() {
-            if let Some((name, runs, _)) = table.get_mut(&i) {
-                println!("   round {}: {name}: {wall:.2} s", round + 1);
-                runs.0.push(Cost { wall, ..Cost::default() });
-            }
-        }
-    }
-    report.table(rows, &table);
-    report.target("Parquet writer from Arrow batches", table[&0].1.wall() / table[&1].1.wall(), "× pyarrow", &Target::AtLeast(0.7));
+    let mut dir = None;
+    let cases = report.in_turns(options, &[("Mainstem's files sink", Some(1)), ("pyarrow, one thread", None)], |case| {
+        let wall = if case == 0 {
+            let dir = dir.insert(tempfile::tempdir().expect("temporary folder"));
+            seconds(Command::new(&example).arg(dir.path().join("lake")).arg(rows.to_string()).arg("zstd"))
+        } else {
+            let dir = dir.as_ref().expect("the first case makes it").path();
+            let script = repository().join("tests/bench/parquet_writer.py");
+            seconds(Command::new(python()).arg(script).arg(dir.join("lake")).arg(out(dir)))
+        };
+        Cost { wall, ..Cost::default() }
+    });
+    report.table(rows, &cases);
+    report.target("Parquet writer from Arrow batches", cases.ratio(0), "× pyarrow", &Target::AtLeast(0.7));
 }
 
 fn out(dir: &Path) -> std::path::PathBuf {

@@ -1,6 +1,6 @@
 //! Medians, ratios, and the page that they are printed on.
 
-use std::{collections::BTreeMap, fmt::Write, process::Command};
+use std::{fmt::Write, process::Command};
 
 use crate::{options::Options, process::Cost};
 
@@ -34,6 +34,28 @@ impl Runs {
     /// The highest peak of memory in MiB.
     pub fn peak(&self) -> f64 {
         self.sorted(|cost| cost.peak_mib).last().copied().unwrap_or(0.0)
+    }
+}
+
+/// The cases of a section: the name of each, its runs, and the case that it is measured against.
+#[derive(Debug, Default)]
+pub struct Cases(Vec<(String, Runs, Option<usize>)>);
+
+impl Cases {
+    /// The rate of a case in units of the case that it is measured against.
+    pub fn ratio(&self, case: usize) -> f64 {
+        let (_, runs, reference) = &self.0[case];
+        reference.map_or(f64::NAN, |reference| self.0[reference].1.wall() / runs.wall())
+    }
+
+    /// Median processor seconds of the client per million rows.
+    pub fn client_seconds(&self, case: usize, rows: u64) -> f64 {
+        self.0[case].1.median(|cost| cost.client) / (rows as f64 / 1e6)
+    }
+
+    /// The highest peak of a case's memory in MiB.
+    pub fn peak(&self, case: usize) -> f64 {
+        self.0[case].1.peak()
     }
 }
 
@@ -73,16 +95,28 @@ impl Report {
         let _ = writeln!(self.text, "## {title}\n\n{about}\n");
     }
 
-    /// A table of cases, each with its rate against the reference that it names.
-    pub fn table(&mut self, rows: u64, cases: &BTreeMap<usize, (String, Runs, Option<usize>)>) {
+    /// Runs all cases once a round, one after the other. Each is given by its name and the case that it is measured against.
+    pub fn in_turns(&self, options: &Options, cases: &[(&str, Option<usize>)], mut run: impl FnMut(usize) -> Cost) -> Cases {
+        let mut costs = Cases(cases.iter().map(|&(name, reference)| (name.to_owned(), Runs::default(), reference)).collect());
+        for round in 0..options.rounds {
+            for (case, (name, runs, _)) in costs.0.iter_mut().enumerate() {
+                let cost = run(case);
+                println!("   round {}: {name}: {:.2} s", round + 1, cost.wall);
+                runs.0.push(cost);
+            }
+        }
+        costs
+    }
+
+    /// A table of cases, each with its rate against the one that it is measured against.
+    pub fn table(&mut self, rows: u64, cases: &Cases) {
         self.text += "| case | wall s | rows/s | ratio | client CPU s per million | server CPU s per million | peak MiB |\n|---|---|---|---|---|---|---|\n";
-        for (name, runs, reference) in cases.values() {
+        for (case, (name, runs, reference)) in cases.0.iter().enumerate() {
             let (low, high) = runs.range();
-            let ratio = reference.and_then(|reference| cases.get(&reference)).map(|(_, other, _)| other.wall() / runs.wall());
-            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+            let ratio = reference.map_or_else(String::new, |_| format!("{:.2}", cases.ratio(case)));
             let million = rows as f64 / 1e6;
             let line = format!(
-                "| {name} | {:.1} [{low:.1}..{high:.1}] | {:.0} k | {ratio} | {:.2} | {:.2} | {:.0} |\n",
+                "| {name} | {:.2} [{low:.2}..{high:.2}] | {:.0} k | {ratio} | {:.2} | {:.2} | {:.0} |\n",
                 runs.wall(),
                 rows as f64 / runs.wall() / 1e3,
                 runs.median(|cost| cost.client) / million,

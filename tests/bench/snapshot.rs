@@ -1,6 +1,6 @@
 //! Snapshot: a table through `psql`'s binary `COPY` over two connections into /dev/null, and through Mainstem over two connections.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{fs, process::Command};
 
 use mainstem_tests::{Database, PgServer};
 
@@ -8,10 +8,11 @@ use crate::{
     backlog::{self, COLUMNS, row},
     options::Options,
     process::{Cost, run},
-    report::{Report, Runs, Target},
+    report::{Report, Target},
 };
 
-const CASES: [&str; 3] = ["psql COPY binary to /dev/null", "Mainstem to its log", "Mainstem to its log and Parquet"];
+const CASES: [(&str, Option<usize>); 3] =
+    [("psql COPY binary to /dev/null", None), ("Mainstem to its log", Some(0)), ("Mainstem to its log and Parquet", Some(0))];
 
 /// Measures it.
 pub fn measure(options: &Options, report: &mut Report) {
@@ -29,26 +30,16 @@ pub fn measure(options: &Options, report: &mut Report) {
         "Snapshot",
         "A table of ten columns over two connections, unix socket. The reference copies its two halves at the same time.",
     );
-    let mut table = BTreeMap::new();
-    for (i, name) in CASES.iter().enumerate() {
-        table.insert(i, ((*name).to_owned(), Runs::default(), (i > 0).then_some(0)));
-    }
-    for round in 0..options.rounds {
-        for (i, name) in CASES.iter().enumerate() {
-            let cost = if i == 0 { psql(&server, &database) } else { mainstem(options, &server, &database, i == 2) };
-            println!("   round {}: {name}: {:.1} s", round + 1, cost.wall);
-            if let Some((_, runs, _)) = table.get_mut(&i) {
-                runs.0.push(cost);
-            }
-        }
-    }
-    report.table(options.rows, &table);
-    let ratio = |i: usize| table[&0].1.wall() / table[&i].1.wall();
-    let cpu = |i: usize| table[&i].1.median(|cost| cost.client) / (options.rows as f64 / 1e6);
-    report.target("Snapshot to the log", ratio(1), "× psql COPY", &Target::AtLeast(0.5));
+    let cases = report.in_turns(options, &CASES, |case| match case {
+        0 => psql(&server, &database),
+        _ => mainstem(options, &server, &database, case == 2),
+    });
+    report.table(options.rows, &cases);
+    let cpu = |case| cases.client_seconds(case, options.rows);
+    report.target("Snapshot to the log", cases.ratio(1), "× psql COPY", &Target::AtLeast(0.5));
     report.target("Snapshot to the log: CPU of ours per million rows", cpu(1), "s", &Target::AtMost(2.0));
     report.target("Snapshot to log and Parquet: CPU of ours per million rows", cpu(2), "s", &Target::AtMost(4.0));
-    report.target("Snapshot to log and Parquet: peak memory", table[&2].1.peak(), "MiB", &Target::AtMost(150.0));
+    report.target("Snapshot to log and Parquet: peak memory", cases.peak(2), "MiB", &Target::AtMost(150.0));
 }
 
 fn psql(server: &PgServer, database: &Database) -> Cost {

@@ -1,6 +1,6 @@
 //! Into SQLite: changes that are in the log, merged into a table, beside a C program that does the same with the same batches.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use mainstem_tests::{PgServer, repository};
 
@@ -8,7 +8,7 @@ use crate::{
     backlog::{self, COLUMNS, row},
     options::Options,
     process::run,
-    report::{Report, Runs, Target},
+    report::{Report, Target},
 };
 
 /// Rows of a transaction, both sides.
@@ -24,11 +24,6 @@ pub fn measure(options: &Options, report: &mut Report) {
              changes are in Mainstem's log before the clock starts. The reference is tests/bench/sqlite_upsert.c, compiled with -O2, which reads them from a text file."
         ),
     );
-    let names = ["C program: INSERT … ON CONFLICT", "Mainstem: upsert"];
-    let mut table = BTreeMap::new();
-    for (i, name) in names.iter().enumerate() {
-        table.insert(i, ((*name).to_owned(), Runs::default(), (i == 1).then_some(0)));
-    }
     let program = std::env::temp_dir().join(format!("mainstem-sqlite-upsert-{}", std::process::id()));
     let compiled = Command::new("cc")
         .args(["-O2", "-o"])
@@ -39,26 +34,27 @@ pub fn measure(options: &Options, report: &mut Report) {
         .expect("cc");
     assert!(compiled.success(), "cannot compile tests/bench/sqlite_upsert.c (libsqlite3-dev is needed)");
     let server = backlog::server();
-    for round in 0..options.rounds {
-        let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");
-        let [base_rows, changed_rows] = prepare(options, &server, dir.path(), base, changes, round);
-        let c = |rows: &Path| {
-            let mut command = Command::new(&program);
-            command.arg(dir.path().join("c.db")).arg(rows).arg(BATCH.to_string());
-            command
-        };
-        run(vec![c(&base_rows)], server.pid());
-        let costs = [run(vec![c(&changed_rows)], server.pid()), run(vec![mainstem(options, dir.path(), true)], server.pid())];
-        for (i, cost) in costs.into_iter().enumerate() {
-            println!("   round {}: {}: {:.1} s", round + 1, names[i], cost.wall);
-            if let Some((_, runs, _)) = table.get_mut(&i) {
-                runs.0.push(cost);
-            }
+    let c = |dir: &Path, rows: &str| {
+        let mut command = Command::new(&program);
+        command.arg(dir.join("c.db")).arg(dir.join(rows)).arg(BATCH.to_string());
+        command
+    };
+    let mut round = 0;
+    let mut stage = None;
+    let cases = report.in_turns(options, &[("C program: INSERT … ON CONFLICT", None), ("Mainstem: upsert", Some(0))], |case| {
+        if case == 0 {
+            round += 1;
+            let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");
+            prepare(options, &server, dir.path(), base, changes, round);
+            run(vec![c(dir.path(), "base.txt")], server.pid());
+            stage = Some(dir);
         }
-    }
-    let _ = fs::remove_file(program);
-    report.table(changes, &table);
-    report.target("Upsert into SQLite", table[&0].1.wall() / table[&1].1.wall(), "× the C program", &Target::AtLeast(0.8));
+        let dir = stage.as_ref().expect("the first case makes it").path();
+        run(vec![if case == 0 { c(dir, "changes.txt") } else { mainstem(options, dir, true) }], server.pid())
+    });
+    let _ = fs::remove_file(&program);
+    report.table(changes, &cases);
+    report.target("Upsert into SQLite", cases.ratio(1), "× the C program", &Target::AtLeast(0.8));
 }
 
 fn mainstem(options: &Options, dir: &Path, with_sink: bool) -> Command {
@@ -72,8 +68,8 @@ fn mainstem(options: &Options, dir: &Path, with_sink: bool) -> Command {
     command
 }
 
-/// The base rows in the target, the changes in the log; and both as text for the C program.
-fn prepare(options: &Options, server: &PgServer, dir: &Path, base: u64, changes: u64, round: usize) -> [std::path::PathBuf; 2] {
+/// The base rows in the target, the changes in the log; and both as text for the C program, in `base.txt` and `changes.txt`.
+fn prepare(options: &Options, server: &PgServer, dir: &Path, base: u64, changes: u64, round: usize) {
     println!("   making {base} rows and {changes} changes");
     let row_of_i = row("i");
     let source = server.create_database(&format!("sqlite_{round}"));
@@ -98,14 +94,13 @@ fn prepare(options: &Options, server: &PgServer, dir: &Path, base: u64, changes:
         let query = format!("\\copy (SELECT * FROM orders {condition}) TO '{}'", file.display());
         let output = source.psql().args(["-c", &query]).output().expect("psql");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        file
     };
-    let base_rows = copy("", "base.txt");
+    copy("", "base.txt");
     let (first, last) = (base - changes / 2 + 1, base + changes / 2);
     source.exec(&format!(
         "INSERT INTO orders SELECT {row_of_i} FROM generate_series({first}, {last}) i
          ON CONFLICT (id) DO UPDATE SET n = orders.n + 1, amount = excluded.amount + 1, note = excluded.note || '!'"
     ));
     succeed(false);
-    [base_rows, copy(&format!("WHERE id BETWEEN {first} AND {last}"), "changes.txt")]
+    copy(&format!("WHERE id BETWEEN {first} AND {last}"), "changes.txt");
 }

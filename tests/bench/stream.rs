@@ -1,6 +1,6 @@
 //! Stream: a backlog through `pg_recvlogical` into /dev/null (the limit: it only receives), through Mainstem into its log, and through it into Parquet.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use mainstem_tests::PgServer;
 
@@ -8,7 +8,7 @@ use crate::{
     backlog::{self, Backlog, Kind},
     options::Options,
     process::{Cost, run},
-    report::{Report, Runs, Target},
+    report::{Cases, Report, Target},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,37 +54,38 @@ pub fn measure(kind: Kind, options: &Options, report: &mut Report) {
         .iter()
         .flat_map(|&socket| [Client::RecvLogical, Client::Log, Client::Parquet].map(|client| Case { socket, client }))
         .collect();
-    let mut table = BTreeMap::new();
-    for (i, case) in cases.iter().enumerate() {
-        let reference = (case.client != Client::RecvLogical).then_some(i - i % 3);
-        table.insert(i, (case.name(), Runs::default(), reference));
-    }
-    for round in 0..options.rounds {
-        for (i, case) in cases.iter().enumerate() {
-            let cost = case.run(options, &server, &backlog);
-            println!("   round {}: {}: {:.1} s", round + 1, case.name(), cost.wall);
-            if let Some((_, runs, _)) = table.get_mut(&i) {
-                runs.0.push(cost);
-            }
-        }
-    }
-    report.table(rows, &table);
-    targets(report, kind, rows, &cases, &table);
+    let names: Vec<(String, Option<usize>)> = cases
+        .iter()
+        .enumerate()
+        .map(|(i, case)| (case.name(), (case.client != Client::RecvLogical).then_some(i - i % 3)))
+        .collect();
+    let names: Vec<(&str, Option<usize>)> = names.iter().map(|(name, reference)| (name.as_str(), *reference)).collect();
+    // Removed when all rounds are over: a thousand removed files make the next thousand slower.
+    let mut kept = Vec::new();
+    let costs = report.in_turns(options, &names, |i| {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cost = cases[i].run(options, &server, &backlog, dir.path());
+        kept.push(dir);
+        cost
+    });
+    report.table(rows, &costs);
+    targets(report, kind, rows, &cases, &costs);
 }
 
-fn targets(report: &mut Report, kind: Kind, rows: u64, cases: &[Case], table: &BTreeMap<usize, (String, Runs, Option<usize>)>) {
+fn targets(report: &mut Report, kind: Kind, rows: u64, cases: &[Case], costs: &Cases) {
     for (i, case) in cases.iter().enumerate() {
-        let Some((name, runs, Some(reference))) = table.get(&i) else { continue };
-        let ratio = table.get(reference).map_or(f64::NAN, |(_, other, _)| other.wall() / runs.wall());
-        let what = format!("{kind:?}, {name}");
+        if case.client == Client::RecvLogical {
+            continue;
+        }
+        let what = format!("{kind:?}, {}", case.name());
         let limit = match (kind, case.client) {
             (Kind::ThousandTables, _) => 0.6,
             (_, Client::Parquet) => 0.85,
             _ => 0.9,
         };
-        report.target(&what, ratio, "× pg_recvlogical", &Target::AtLeast(limit));
-        report.target(&format!("{what}: peak memory"), runs.peak(), "MiB", &Target::AtMost(150.0));
-        let cpu = runs.median(|cost| cost.client) / (rows as f64 / 1e6);
+        report.target(&what, costs.ratio(i), "× pg_recvlogical", &Target::AtLeast(limit));
+        report.target(&format!("{what}: peak memory"), costs.peak(i), "MiB", &Target::AtMost(150.0));
+        let cpu = costs.client_seconds(i, rows);
         let limit = match kind {
             Kind::Large => 5.0,
             Kind::Small => 12.0,
@@ -110,16 +111,15 @@ impl Case {
         format!("{client}, {socket}")
     }
 
-    fn run(&self, options: &Options, server: &PgServer, backlog: &Backlog) -> Cost {
+    fn run(&self, options: &Options, server: &PgServer, backlog: &Backlog, dir: &Path) -> Cost {
         backlog.copy_slot("run");
-        let dir = tempfile::tempdir().expect("temporary folder");
         let command = match self.client {
             Client::RecvLogical => self.recvlogical(server, backlog),
-            Client::Log | Client::Parquet => self.mainstem(options, backlog, dir.path()),
+            Client::Log | Client::Parquet => self.mainstem(options, backlog, dir),
         };
         let cost = run(vec![command], server.pid());
         if self.client != Client::RecvLogical {
-            check(options, backlog, dir.path());
+            check(options, backlog.rows, dir);
         }
         backlog.drop_slot("run");
         cost
@@ -158,7 +158,7 @@ impl Case {
 }
 
 /// Every row event has to be in the log: a fast run that lost some is no run.
-fn check(options: &Options, backlog: &Backlog, dir: &Path) {
+pub fn check(options: &Options, rows: u64, dir: &Path) {
     let output = Command::new(&options.binary)
         .args(["topics", "--json", "--data-dir"])
         .arg(dir.join("data"))
@@ -167,5 +167,5 @@ fn check(options: &Options, backlog: &Backlog, dir: &Path) {
     let topics: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON of mainstem topics");
     let ours = topics.iter().filter(|topic| topic["pipeline"] == "bench");
     let records: u64 = ours.filter_map(|topic| topic["records"].as_u64()).sum();
-    assert_eq!(records, backlog.rows, "records in the log");
+    assert_eq!(records, rows, "records in the log");
 }

@@ -1,6 +1,6 @@
 //! Into PostgreSQL: changes that are in the log, merged into a table or appended to one, beside `psql` doing the same with the same batches.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, process::Command};
+use std::{fmt::Write, fs, path::Path, process::Command};
 
 use mainstem_tests::{Database, PgServer};
 
@@ -8,7 +8,7 @@ use crate::{
     backlog::{self, COLUMNS, row},
     options::Options,
     process::{Cost, run},
-    report::{Report, Runs, Target},
+    report::{Report, Target},
 };
 
 /// Rows of a batch, both sides.
@@ -26,44 +26,45 @@ pub fn measure(options: &Options, report: &mut Report) {
              {BATCH} rows; or binary `COPY` of what was appended."
         ),
     );
-    let names = ["psql: COPY to staging, INSERT … ON CONFLICT", "Mainstem: upsert", "psql: COPY binary", "Mainstem: append"];
-    let mut table = BTreeMap::new();
-    for (i, name) in names.iter().enumerate() {
-        table.insert(i, ((*name).to_owned(), Runs::default(), (i % 2 == 1).then(|| i - 1)));
-    }
-    for round in 0..options.rounds {
-        let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");
-        let stage = Stage::make(options, &server, dir.path(), base, changes, round);
-        let costs = [
-            stage.psql_upsert(&server),
-            stage.mainstem(options, &server, "upsert"),
-            stage.psql_append(&server),
-            stage.mainstem(options, &server, "append"),
-        ];
-        for (i, cost) in costs.into_iter().enumerate() {
-            println!("   round {}: {}: {:.1} s", round + 1, names[i], cost.wall);
-            if let Some((_, runs, _)) = table.get_mut(&i) {
-                runs.0.push(cost);
-            }
+    let names = [
+        ("psql: COPY to staging, INSERT … ON CONFLICT", None),
+        ("Mainstem: upsert", Some(0)),
+        ("psql: COPY binary", None),
+        ("Mainstem: append", Some(2)),
+    ];
+    let mut round = 0;
+    let mut stage = None;
+    let cases = report.in_turns(options, &names, |case| {
+        if case == 0 {
+            round += 1;
+            stage = Some(Stage::make(options, &server, base, changes, round));
         }
-    }
-    report.table(changes, &table);
-    report.target("Upsert into PostgreSQL", table[&0].1.wall() / table[&1].1.wall(), "× psql", &Target::AtLeast(0.9));
-    report.target("Append into PostgreSQL", table[&2].1.wall() / table[&3].1.wall(), "× psql COPY", &Target::AtLeast(0.8));
+        let stage = stage.as_ref().expect("the first case makes it");
+        match case {
+            0 => stage.psql_upsert(&server),
+            1 => stage.mainstem(options, &server, "upsert"),
+            2 => stage.psql_append(&server),
+            _ => stage.mainstem(options, &server, "append"),
+        }
+    });
+    report.table(changes, &cases);
+    report.target("Upsert into PostgreSQL", cases.ratio(1), "× psql", &Target::AtLeast(0.9));
+    report.target("Append into PostgreSQL", cases.ratio(3), "× psql COPY", &Target::AtLeast(0.8));
 }
 
 /// A source with its log filled, and targets that hold the base rows.
-struct Stage<'a> {
+struct Stage {
     source: Database,
     target: Database,
-    dir: &'a Path,
+    dir: tempfile::TempDir,
     base: u64,
     changes: u64,
 }
 
-impl<'a> Stage<'a> {
-    fn make(options: &Options, server: &PgServer, dir: &'a Path, base: u64, changes: u64, round: usize) -> Self {
+impl Stage {
+    fn make(options: &Options, server: &PgServer, base: u64, changes: u64, round: usize) -> Self {
         println!("   making {base} rows and {changes} changes");
+        let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");
         let row_of_i = row("i");
         let source = server.create_database(&format!("source_{round}"));
         let target = server.create_database(&format!("target_{round}"));
@@ -101,14 +102,14 @@ impl<'a> Stage<'a> {
                 self.target.socket_url()
             );
         }
-        let file = self.dir.join(format!("{mode}.yaml"));
+        let file = self.dir.path().join(format!("{mode}.yaml"));
         fs::write(&file, text).expect("pipeline file");
         file
     }
 
     fn command(&self, options: &Options, mode: &str, with_sink: bool) -> Command {
         let mut command = Command::new(&options.binary);
-        command.arg("run").arg(self.file(mode, with_sink)).arg("--data-dir").arg(self.dir.join(mode)).arg("--once");
+        command.arg("run").arg(self.file(mode, with_sink)).arg("--data-dir").arg(self.dir.path().join(mode)).arg("--once");
         command
     }
 
@@ -127,12 +128,12 @@ impl<'a> Stage<'a> {
         let base = self.base;
         self.target.exec(&format!("CREATE TABLE orders {COLUMNS}"));
         let first = base - self.changes / 2;
-        let all = self.dir.join("base.copy");
+        let all = self.dir.path().join("base.copy");
         copy_out(&self.source, &format!("SELECT * FROM orders WHERE id <= {base}"), &all);
         copy_in(&self.target, "orders", &all);
         for (i, from) in (0..self.changes).step_by(BATCH as usize).enumerate() {
             let range = format!("SELECT * FROM orders WHERE id BETWEEN {} AND {}", first + from + 1, first + from + BATCH);
-            copy_out(&self.source, &range, &self.dir.join(format!("{i}.copy")));
+            copy_out(&self.source, &range, &self.dir.path().join(format!("{i}.copy")));
         }
     }
 
@@ -141,7 +142,7 @@ impl<'a> Stage<'a> {
         let set: Vec<String> = columns.iter().map(|name| format!("{name} = excluded.{name}")).collect();
         let mut script = "CREATE TEMP TABLE staging (LIKE orders);\n".to_owned();
         for i in 0..self.changes.div_ceil(BATCH) {
-            let file = self.dir.join(format!("{i}.copy"));
+            let file = self.dir.path().join(format!("{i}.copy"));
             let _ = write!(
                 script,
                 "BEGIN;\n\\copy staging FROM '{}' (FORMAT binary)\nINSERT INTO orders SELECT * FROM staging ON CONFLICT (id) DO UPDATE SET {};\nTRUNCATE staging;\nCOMMIT;\n",
@@ -149,7 +150,7 @@ impl<'a> Stage<'a> {
                 set.join(", ")
             );
         }
-        let path = self.dir.join("upsert.sql");
+        let path = self.dir.path().join("upsert.sql");
         fs::write(&path, script).expect("script");
         self.target.exec("CHECKPOINT");
         let mut command = self.target.psql();
@@ -160,7 +161,7 @@ impl<'a> Stage<'a> {
     /// As many rows with the same columns as Mainstem's append writes: those of the base that it wrote before.
     fn psql_append(&self, server: &PgServer) -> Cost {
         self.target.exec("CREATE TABLE like_append AS SELECT * FROM to_append.orders LIMIT 0");
-        let rows = self.dir.join("append.copy");
+        let rows = self.dir.path().join("append.copy");
         copy_out(&self.target, &format!("SELECT * FROM to_append.orders WHERE id > {}", self.base - self.changes), &rows);
         self.target.exec("CHECKPOINT");
         let mut command = self.target.psql();

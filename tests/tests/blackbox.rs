@@ -35,6 +35,8 @@ mod random_kills;
 mod s3;
 #[path = "blackbox/server_faults.rs"]
 mod server_faults;
+#[path = "blackbox/shipped_pipelines.rs"]
+mod shipped_pipelines;
 #[path = "blackbox/sinks.rs"]
 mod sinks;
 #[path = "blackbox/snapshot_boundary.rs"]

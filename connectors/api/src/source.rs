@@ -60,6 +60,12 @@ pub trait Source: Send {
     /// Cancel-safe: dropping the future loses no change.
     async fn next(&mut self) -> Result<Option<ChangeGroup>, ConnectorError>;
 
+    /// The same for a caller that is still busy with the last group: a group does not end because the upstream is quiet, so that the work
+    /// of each commit is shared by many changes. Cancel-safe, too.
+    async fn next_full(&mut self) -> Result<Option<ChangeGroup>, ConnectorError> {
+        self.next().await
+    }
+
     /// Everything up to and including `durable` is on disk in our log, so the upstream may forget it. Returns at once. Calls may skip
     /// positions but never go back.
     fn confirm(&self, durable: &SourcePosition);

@@ -99,6 +99,7 @@ impl MySqlServer {
         let program = flavor.program();
         let dir = tempfile::Builder::new().prefix(&format!("mainstem-{}-", flavor.name())).tempdir().expect("temporary folder");
         mysql_data::create(flavor, &program, &dir.path().join("data"));
+        fs::create_dir(dir.path().join("tmp")).expect("folder for temporary tables");
         let guard = Guard::new(
             "pid=$(cat \"$1/pid\") && grep -qF \"$1\" \"/proc/$pid/cmdline\" && kill -9 \"$pid\"; rm -rf \"$1\"",
             &[&dir.path().display().to_string()],
@@ -254,6 +255,8 @@ impl MySqlServer {
         command.args(OPTIONS).args(if self.flavor == Flavor::MySql { MYSQL_OPTIONS } else { MARIADB_OPTIONS });
         command.arg(format!("--port={}", self.port)).arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.dir.path().join("server.pid").display()));
+        // One of its own: a server that starts removes every `#sql…` file in it, also those that another server is using.
+        command.arg(format!("--tmpdir={}", self.dir.path().join("tmp").display()));
         command.args(self.options.lock().unwrap_or_else(PoisonError::into_inner).iter());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("server.log")).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.program.display()));

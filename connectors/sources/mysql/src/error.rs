@@ -146,9 +146,11 @@ impl Recoverable for MySqlError {
 
 /// Too many connections (1040, 1203, 1226), shutdown (1053), a killed query or connection (1317, 1927), lock waits and deadlocks (1205,
 /// 1213), a table that changed under a snapshot (1412), a host that is blocked for a while (1129), memory (1037, 1038, 1041), reading
-/// packets (1158 to 1161), an execution time that ran out (3024, 1969), and a server that is offline (3032) pass by themselves.
+/// packets (1158 to 1161), an execution time that ran out (3024, 1969), and a server that is offline (3032) pass by themselves; so does what
+/// the server's operating system refused it, such as room for a temporary table (below 1000).
 fn server_recovery(number: u16) -> Recovery {
     match number {
+        1..=999 => Recovery::Retry,
         1037 | 1038 | 1040 | 1041 | 1053 | 1129 | 1158..=1161 | 1203 | 1205 | 1213 | 1226 => Recovery::Retry,
         1317 | 1412 | 1927 | 1969 | 3024 | 3032 => Recovery::Retry,
         _ => Recovery::Stop,
@@ -162,6 +164,7 @@ mod tests {
     #[test]
     fn what_passes_by_itself_is_retried() {
         for (number, expected) in [
+            (6, Recovery::Retry),
             (1040, Recovery::Retry),
             (1053, Recovery::Retry),
             (1205, Recovery::Retry),

@@ -131,6 +131,10 @@ impl Source for MySqlTail {
         self.handover.take().await
     }
 
+    async fn next_full(&mut self) -> Result<Option<ChangeGroup>, ConnectorError> {
+        self.handover.take_full().await
+    }
+
     /// The server does not want to know.
     fn confirm(&self, _durable: &SourcePosition) {}
 }

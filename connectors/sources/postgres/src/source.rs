@@ -152,6 +152,10 @@ impl Source for PostgresTail {
         self.handover.take().await
     }
 
+    async fn next_full(&mut self) -> Result<Option<ChangeGroup>, ConnectorError> {
+        self.handover.take_full().await
+    }
+
     fn confirm(&self, durable: &SourcePosition) {
         match position::lsn_of(durable) {
             Some(lsn) => self.handover.confirm(lsn.0),

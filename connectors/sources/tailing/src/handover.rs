@@ -76,6 +76,15 @@ impl Handover {
 
     /// Waits for a group; `None` when none will follow. Cancel-safe.
     pub async fn take(&self) -> Result<Option<ChangeGroup>, ConnectorError> {
+        self.wait(true).await
+    }
+
+    /// The same, without telling the reading threads that somebody waits.
+    pub async fn take_full(&self) -> Result<Option<ChangeGroup>, ConnectorError> {
+        self.wait(false).await
+    }
+
+    async fn wait(&self, wanted: bool) -> Result<Option<ChangeGroup>, ConnectorError> {
         loop {
             {
                 let mut slot = self.lock();
@@ -91,7 +100,7 @@ impl Handover {
                 if slot.ended {
                     return Ok(None);
                 }
-                slot.wanted = true;
+                slot.wanted = wanted;
             }
             // A permit is kept if the group comes before this line.
             self.filled.notified().await;
@@ -137,6 +146,8 @@ mod tests {
         // A take that is given up must not lose the group that comes after it.
         assert!(tokio::time::timeout(Duration::from_millis(5), handover.take()).await.is_err());
         assert!(handover.is_wanted());
+        assert!(tokio::time::timeout(Duration::from_millis(5), handover.take_full()).await.is_err());
+        assert!(!handover.is_wanted());
         handover.put(rejected, Duration::ZERO).unwrap();
         handover.end(None);
         assert_eq!(handover.take().await.unwrap().unwrap().position.as_bytes(), [2]);

@@ -20,7 +20,7 @@ pub struct Pace {
 impl Pace {
     /// For a socket of that kind.
     pub fn new(unix: bool) -> Self {
-        let pause = Duration::from_micros(if unix { 250 } else { 500 });
+        let pause = Duration::from_micros(if unix { 80 } else { 500 });
         Self { pause, gulping: false, quick_reads: 0, last_read: Instant::now() }
     }
 
