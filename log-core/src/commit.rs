@@ -201,10 +201,8 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
     }
     // Each piece has a segment of its own. Synced after all were written, so that the disk gets them together.
     let pieces: Vec<_> = pieces.collect();
-    durable_file::sync_together(&pieces, |piece| {
-        piece.segment.open(files)?.sync_data()?;
-        if piece.creates { durable_file::sync_dir(&piece.partition().dir) } else { Ok(()) }
-    })
+    // With their names, which an earlier commit may have left to a checkpoint.
+    durable_file::sync_together(&pieces, |piece| piece.segment.sync(files))
 }
 
 fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
