@@ -153,10 +153,29 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Creates a directory and those above it for their owner only.
+/// Creates a directory and those above it for their owner only, durably, except for the name of one that exists.
 pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
-    let result = DirBuilder::new().mode(0o700).recursive(true).create(path);
-    result.map_err(|error| LogError::io("create directory", path, error))
+    if exists(path)? {
+        return Ok(());
+    }
+    let above = parent(path);
+    if exists(above)? {
+        // Whoever made that may have been killed before it had a durable name.
+        sync_dir(parent(above))?;
+    } else {
+        create_dir_all(above)?;
+    }
+    create_dir(path)?;
+    sync_dir(above)
+}
+
+/// The directory that holds the name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 /// Writes a new file and syncs it; its directory is left to the caller.
