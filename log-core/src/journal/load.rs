@@ -26,6 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) entries: Vec<(u64, Entry)>,
     /// The file that holds the checkpoint and the entries.
     pub(crate) path: PathBuf,
+    /// All of it.
+    pub(crate) bytes: Bytes,
     pub(crate) number: u64,
     pub(crate) salt: u64,
     /// Where the last whole entry ends.
@@ -93,6 +95,7 @@ fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
         checkpoint,
         entries,
         path: path.to_owned(),
+        bytes: bytes.clone(),
         number: 0,
         salt,
         valid_bytes: at,
