@@ -1,6 +1,6 @@
 //! Commits: the one way that anything gets into the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -13,8 +13,8 @@ use crate::checkpoint::{self, PendingCheckpoint};
 use crate::commit::{self, Plan};
 use crate::durable_file;
 use crate::error::{LogError, Result};
-use crate::journal::JournalFile;
-use crate::journal::format::{self, Checkpoint};
+use crate::journal::format::{self, Checkpoint, TopicEntry};
+use crate::journal::{self, JournalFile};
 use crate::log::{Core, LogOptions};
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionId};
@@ -178,20 +178,20 @@ impl Pipeline {
     fn make_ready(&self, core: &Core, writer: &mut Writer) -> Result<()> {
         if let Some(cause) = &writer.poisoned {
             warn!(pipeline = self.name, cause, "recovering the log after a failure");
-            let topics = core.topics_of(&self.name);
-            let recovered = {
-                let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
-                recovery::recover_to_new_files(&self.dir, &topics, core.segment_bytes(&self.name))?
-            };
-            match recovered {
-                Some(recovered) => {
-                    core.forget_topics(&recovered.deleted);
+            match journal::load(&self.dir)? {
+                Some(loaded) => {
+                    let topics = core.set_topics(&self.name, &loaded.topics()?.live)?;
+                    let recovered = {
+                        let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
+                        let segment_bytes = core.segment_bytes(&self.name);
+                        recovery::recover_to_new_files(&self.dir, &loaded, &topics, &core.topics_dir(), segment_bytes)?
+                    };
                     writer.set_recovered(recovered);
+                    notify(&topics, &core.commits);
                 }
                 None => writer.journal = None,
             }
             writer.poisoned = None;
-            notify(&topics, &core.commits);
         }
         if writer.journal.is_none() {
             durable_file::create_dir(&self.dir)?;
@@ -282,23 +282,47 @@ impl Pipeline {
         writer.guarded(|writer| writer.checkpoint(self, core))
     }
 
-    /// Writes down that a topic is deleted, then removes it.
-    pub(crate) fn delete_topic(&self, core: &Core, topic: &TopicInner) -> Result<()> {
+    /// Makes new topics, durably, with one sync for all.
+    pub(crate) fn create_topics(&self, core: &Core, topics: Vec<TopicEntry>) -> Result<()> {
+        let mut writer = if self.lock().poisoned.is_some() { self.lock_alone() } else { self.lock() };
+        // An owner has to open it again after a failure, to learn what became of its last commit.
+        if writer.poisoned.is_none() || !writer.in_use {
+            self.make_ready(core, &mut writer)?;
+        }
+        writer.check_healthy(&self.name)?;
+        writer.guarded(|writer| {
+            let sequence = writer.sequence;
+            let Some(journal) = &mut writer.journal else { return Ok(()) };
+            format::encode_topics_created(&mut writer.entry, journal.salt, sequence, topics.iter());
+            journal.append(&writer.entry)
+        })?;
+        // Before the next checkpoint can begin, which has to name them.
+        core.add_topics(&self.name, topics);
+        Ok(())
+    }
+
+    /// Writes down that topics are deleted, then removes them.
+    pub(crate) fn delete_topics(&self, core: &Core, topics: &[Arc<TopicInner>]) -> Result<()> {
         let mut writer = self.lock_alone();
         writer.check_healthy(&self.name)?;
-        writer.dirty.segments.retain(|segment| !segment.path().starts_with(&topic.dir));
-        writer.dirty.dirs.retain(|dir| !dir.starts_with(&topic.dir));
+        let removed = |path: &Path| topics.iter().any(|topic| path.starts_with(&topic.dir));
+        writer.dirty.segments.retain(|segment| !removed(&segment.path()));
+        writer.dirty.dirs.retain(|dir| !removed(dir));
         writer.guarded(|writer| {
             let sequence = writer.sequence;
             if let Some(journal) = &mut writer.journal {
-                format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
-                journal.append(&writer.entry)?;
-                writer.bytes_since_checkpoint += writer.entry.len() as u64;
+                let mut entries = Vec::new();
+                for topic in topics {
+                    format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
+                    entries.extend_from_slice(&writer.entry);
+                }
+                journal.append(&entries)?;
             }
-            crate::topic::remove_dir(&topic.dir)
-        })?;
-        core.forget_topics(&[topic.metadata.id].into());
-        Ok(())
+            topics.iter().try_for_each(|topic| crate::topic::remove_dir(&topic.dir))?;
+            core.forget_topics(&topics.iter().map(|topic| topic.metadata.id).collect());
+            // A recovery that reads the entries removes the directories of that name, and there may be another topic of it soon.
+            writer.checkpoint(self, core)
+        })
     }
 
     /// Removes segments that end at or before `start_offset`.
