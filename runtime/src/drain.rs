@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     failure::Failure,
     ingest::clock_us,
+    read_ahead::ReadAhead,
     registry::LogRegistry,
     status::SinkStatus,
     topic_reader::{Step, TopicReader},
@@ -51,7 +52,7 @@ pub(crate) fn policy_within(policy: FlushPolicy, delivery: Delivery, budget: &By
 
 /// Partitions that are written together: all of a topic, or one.
 struct Unit {
-    reader: TopicReader,
+    reader: ReadAhead,
     /// Bytes of the log that made one byte in the target, in the last flush.
     log_bytes_per_byte: f64,
 }
@@ -73,7 +74,11 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
     let start = resume_offsets(topic, &opened.next)?;
     report(context, topic, &start);
     let registry = LogRegistry(context.log.clone());
-    let unit = |from: NextOffsets| Unit { reader: TopicReader::new(topic, &registry, &from), log_bytes_per_byte: 1.0 };
+    let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
+    let unit = |from: NextOffsets| {
+        let reader = TopicReader::new(topic, &registry, &from);
+        Unit { reader: ReadAhead::new(reader, read_bytes, context.budget.clone()), log_bytes_per_byte: 1.0 }
+    };
     let mut units: Vec<Unit> = match context.delivery {
         Delivery::WholeTable => vec![unit(start)],
         Delivery::PerPartition => start.into_iter().map(|(partition, next)| unit(BTreeMap::from([(partition, next)]))).collect(),
@@ -92,8 +97,13 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
                     return Ok(());
                 }
                 wait = match due(topic, &unit.reader.done(), context.policy, unit.log_bytes_per_byte)? {
-                    Due::Never => break,
+                    Due::Never => {
+                        unit.reader.discard().await;
+                        break;
+                    }
                     Due::In(rest) if !finishing => {
+                        // Others need the memory before this does.
+                        unit.reader.discard().await;
                         wait = wait.min(rest);
                         break;
                     }
@@ -183,25 +193,22 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     let before = unit.reader.done();
     let backlog_before = backlog_bytes(topic, &before)?;
     let mut filled = Filled::default();
-    let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
     loop {
-        let reservation = context.budget.reserve(read_bytes * 2).await;
-        // Reading and decoding are work for a processor, not for the task that other sinks wait on.
-        let step = tokio::task::block_in_place(|| unit.reader.next(read_bytes))?;
-        let inputs = match step {
+        let taken = unit.reader.next().await?;
+        let inputs = match taken.step {
             Step::CaughtUp | Step::SchemaChange => break,
             Step::Inputs(inputs) => inputs,
         };
         for input in inputs {
-            filled = sink.write(input).await?;
+            filled = unit.reader.busy(sink.write(input)).await?;
         }
-        drop(reservation);
+        drop(taken.reservation);
         let full = filled.bytes >= context.policy.bytes || filled.rows >= context.policy.rows;
         if full || context.shutdown.is_requested() {
             break;
         }
     }
-    let flushed = sink.flush().await?;
+    let flushed = unit.reader.busy(sink.flush()).await?;
     let expected = unit.reader.done();
     // A partition without rows since the last flush is not in the answer: what was passed over there (tombstones) counts as done.
     let next: NextOffsets =
@@ -209,7 +216,7 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     if next != expected {
         next.iter().try_for_each(|(&partition, &offset)| check_not_ahead(topic, partition, offset))?;
         tracing::info!(topic = topic.name(), "another writer was here before: going on where it ended");
-        unit.reader.seek(&next);
+        unit.reader.seek(&next).await;
     }
     report(context, topic, &next);
     if flushed.bytes > 0 {

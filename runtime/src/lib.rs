@@ -20,6 +20,7 @@ mod logging;
 mod memory;
 mod metrics;
 mod progress;
+mod read_ahead;
 #[cfg(test)]
 mod reference;
 mod registry;
