@@ -19,6 +19,7 @@ use crate::open_files::OpenFiles;
 use crate::partition::{Offset, PartitionId};
 use crate::pipeline::{Pipeline, PipelineLog, StoredPosition};
 use crate::recovery;
+use crate::retention::{self, Removed, Retention};
 use crate::schema_store::{self, SchemaStore};
 use crate::topic::{self, PARTITIONS_MAX, Topic, TopicInner, TopicMetadata};
 
@@ -148,6 +149,13 @@ impl Log {
         self.core.check_writable()?;
         let topic = self.core.topic(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))?;
         self.core.delete_topics(topic.pipeline(), std::slice::from_ref(&topic.inner))
+    }
+
+    /// Removes what a topic need not keep any more, in whole segments. `readers` are the groups whose reports say what is still to be
+    /// read; one that never reported needs all. Waits for a checkpoint of the topic's pipeline if there is something to remove.
+    pub fn retain(&self, topic: &Topic, retention: &Retention, readers: &[&str]) -> Result<Removed> {
+        self.core.check_writable()?;
+        retention::apply(&self.core, &topic.inner, retention, readers)
     }
 
     /// The committed ends of all partitions of a topic at one instant, exclusive: no commit is half in it.

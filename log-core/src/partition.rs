@@ -139,13 +139,34 @@ impl Partition {
         state.last_segment_bytes = committed_bytes;
     }
 
-    /// Moves the start up to `start_offset`, at most to the end, and takes out the segments wholly before it, except the
-    /// last. Their files are left to the caller.
+    /// Moves the start up to `start_offset`, at most to the end, and takes out the segments wholly before it. Their files are left to
+    /// the caller.
     pub(crate) fn trim(&self, start_offset: Offset) -> Vec<Arc<Segment>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.start_offset = start_offset.clamp(state.start_offset, state.end_offset);
-        let kept = state.segment_of(state.start_offset);
-        state.segments.drain(..kept).collect()
+        let all = state.start_offset == state.end_offset;
+        let kept = if all { state.segments.len() } else { state.segment_of(state.start_offset) };
+        let removed = state.segments.drain(..kept).collect();
+        if all {
+            state.last_segment_bytes = 0;
+        }
+        removed
+    }
+
+    /// When the first record of a segment was appended, in milliseconds since 1970.
+    pub(crate) fn first_time(&self, segment: &Segment) -> Result<i64> {
+        let mut header = [0; crate::batch::HEADER_BYTES];
+        segment.open(&self.files)?.read_at(&mut header, 0)?;
+        let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(0, &error))?;
+        Ok(header.base_timestamp_ms)
+    }
+
+    /// When the last record before `end` was appended; nothing if there is none.
+    pub(crate) fn newest_time(&self, end: Offset) -> Result<Option<i64>> {
+        if end <= self.start_offset() {
+            return Ok(None);
+        }
+        Ok(self.read(end - 1, 1)?.last().map(RecordBatch::max_timestamp_ms))
     }
 
     /// Whole committed batches from the one that holds `from` on: at least one, then as many as fit `bytes_max`.

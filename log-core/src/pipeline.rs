@@ -1,6 +1,7 @@
 //! Commits: the one way that anything gets into the log.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -63,6 +64,11 @@ impl PipelineLog {
         self.pipeline.position()
     }
 
+    /// From now on a segment is followed by a new one rather than grow beyond this many bytes.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.pipeline.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// The sequence that the next commit will have.
     pub fn next_sequence(&self) -> u64 {
         self.pipeline.lock().sequence + 1
@@ -96,6 +102,8 @@ impl Drop for PipelineLog {
 pub(crate) struct Pipeline {
     pub(crate) name: String,
     pub(crate) dir: PathBuf,
+    /// 0 until somebody says otherwise: as the log's options have it.
+    segment_bytes: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -128,7 +136,14 @@ pub(crate) struct Writer {
 
 impl Pipeline {
     pub(crate) fn new(name: &str, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), dir, writer: Mutex::default() })
+        Arc::new(Self { name: name.to_owned(), dir, segment_bytes: AtomicU64::new(0), writer: Mutex::default() })
+    }
+
+    fn segment_bytes(&self, core: &Core) -> u64 {
+        match self.segment_bytes.load(Ordering::Relaxed) {
+            0 => core.segment_bytes(&self.name),
+            bytes => bytes,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Writer> {
@@ -183,7 +198,7 @@ impl Pipeline {
                     let topics = core.set_topics(&self.name, &loaded.topics()?.live)?;
                     let recovered = {
                         let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
-                        let segment_bytes = core.segment_bytes(&self.name);
+                        let segment_bytes = self.segment_bytes(core);
                         recovery::recover_to_new_files(&self.dir, &loaded, &topics, &core.topics_dir(), segment_bytes)?
                     };
                     writer.set_recovered(recovered);
@@ -219,7 +234,7 @@ impl Pipeline {
         }
         writer.check_healthy(&self.name)?;
         let CommitSet { mut batches, position } = set;
-        let plan = Plan::new(&self.name, &mut batches, core.segment_bytes(&self.name))?;
+        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
 
         let result = writer.guarded(|writer| {
             writer.write_commit(&plan, &batches, &position, &core.files)?;
@@ -325,11 +340,11 @@ impl Pipeline {
         })
     }
 
-    /// Removes segments that end at or before `start_offset`.
-    pub(crate) fn trim(&self, core: &Core, partition: &Partition, start_offset: Offset) -> Result<()> {
+    /// Moves the starts of partitions up to offsets, and removes segments that end there or before.
+    pub(crate) fn trim(&self, core: &Core, cuts: &[(&Partition, Offset)]) -> Result<()> {
         let mut writer = self.lock_alone();
         writer.check_healthy(&self.name)?;
-        let removed = partition.trim(start_offset);
+        let removed: Vec<_> = cuts.iter().flat_map(|(partition, start_offset)| partition.trim(*start_offset)).collect();
         if removed.is_empty() {
             return Ok(());
         }

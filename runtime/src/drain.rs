@@ -13,6 +13,7 @@ use log_core::{Log, Topic};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    definition::Begin,
     failure::Failure,
     ingest::clock_us,
     read_ahead::ReadAhead,
@@ -27,6 +28,8 @@ const READ_BYTES_MAX: usize = 2 << 20;
 /// What all topics of one sink share.
 pub(crate) struct DrainContext {
     pub log: Log,
+    /// Where to begin in a topic of which the target holds nothing.
+    pub from: Begin,
     /// Name under which offsets are reported to the log: pipeline and sink.
     pub group: String,
     pub target: Arc<dyn Target>,
@@ -71,7 +74,7 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
         let _writer = context.writers.acquire().await;
         context.target.open(&info, &reported).await?
     };
-    let start = resume_offsets(topic, &opened.next)?;
+    let start = resume_offsets(topic, &opened.next, &reported, context.from)?;
     report(context, topic, &start);
     let registry = LogRegistry(context.log.clone());
     let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
@@ -130,16 +133,19 @@ async fn sleep(wait: Duration) {
 }
 
 /// The offsets to begin at: the target's, checked against the log.
-fn resume_offsets(topic: &Topic, target: &NextOffsets) -> Result<NextOffsets, Failure> {
+fn resume_offsets(topic: &Topic, target: &NextOffsets, reported: &NextOffsets, from: Begin) -> Result<NextOffsets, Failure> {
     let mut start = BTreeMap::new();
     for partition in 0..topic.partitions() {
         let first = topic.start_offset(partition);
-        let next = target.get(&partition).copied().unwrap_or(first);
+        // The target may have no row of what it was given, such as a tombstone.
+        let has_read = reported.get(&partition).is_some_and(|&reported| reported >= first);
+        let beginning = if has_read || from == Begin::LogStart { first } else { 0 };
+        let next = target.get(&partition).copied().unwrap_or(beginning);
         check_not_ahead(topic, partition, next)?;
         if next < first {
             return Err(Failure::stop(format!(
                 "topic `{}` partition {partition}: the target needs offset {next}, but the log begins at {first}: the records between are \
-                 gone. Begin anew: empty the target and `mainstem resnapshot`",
+                 gone. Begin anew: empty the target, write `from: log_start` beside the sink's connector, and `mainstem resnapshot`",
                 topic.name()
             )));
         }

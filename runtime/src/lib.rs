@@ -25,6 +25,7 @@ mod read_ahead;
 mod reference;
 mod registry;
 mod requests;
+mod retention;
 mod status;
 mod supervisor;
 mod topic_reader;
