@@ -1,6 +1,7 @@
 //! Where the batches of one commit go, and the writing of them.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -201,12 +202,26 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
     }
     // Each piece has a segment of its own. Synced after all were written, so that the disk gets them together.
     let pieces: Vec<_> = pieces.collect();
-    // With their names, which an earlier commit may have left to a checkpoint.
-    durable_file::sync_together(&pieces, |piece| piece.segment.sync(files))
+    durable_file::sync_together(&pieces, |piece| {
+        piece.segment.open(files)?.sync_data()?;
+        // An earlier commit may have made the file and left its name to a checkpoint.
+        if !piece.segment.has_durable_name() {
+            let partition = piece.partition();
+            partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
+            partition.set_dir_durable();
+            piece.segment.set_durable_name();
+        }
+        Ok(())
+    })
 }
 
 fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
-    if piece.creates { piece.segment.create(files) } else { piece.segment.open(files) }
+    if piece.creates {
+        piece.partition().create_dir()?;
+        piece.segment.create(files)
+    } else {
+        piece.segment.open(files)
+    }
 }
 
 /// Writes the journal entry of the commit into `entry`; returns where its inline bytes begin.
@@ -246,7 +261,7 @@ pub(crate) fn write_inline(plan: &Plan, inline: &[u8], files: &OpenFiles, dirty:
         rest = after;
         open(piece, files)?.write_all_at(bytes, piece.file_position)?;
         if piece.creates {
-            dirty.dirs.push(piece.partition().dir.clone());
+            dirty.dirs.extend(piece.partition().dirs_to_sync().map(Path::to_owned));
         }
         if !piece.segment.set_dirty(true) {
             dirty.segments.push(piece.segment.clone());

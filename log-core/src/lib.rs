@@ -32,6 +32,9 @@ mod journal;
 mod pipeline;
 mod recovery;
 
+// What is not kept.
+mod retention;
+
 // What the log keeps in itself.
 mod group_offsets;
 mod schema_store;
@@ -60,6 +63,7 @@ pub use crate::{
     partitioner::{murmur2, partition_for},
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},
+    retention::{Removed, Retention},
     schema_store::{SchemaStore, SchemaVersion},
     topic::Topic,
 };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::{BatchHeader, HEADER_BYTES};
-use crate::durable_file::{self, DurableFile};
+use crate::durable_file::DurableFile;
 use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
 use crate::open_files::{CachedFile, OpenFiles};
 use crate::partition::Offset;
@@ -56,8 +56,8 @@ pub(crate) struct Segment {
     committed_bytes: AtomicU64,
     /// Has bytes that only the journal holds durably.
     dirty: AtomicBool,
-    /// Its directory was synced since it is there.
-    name_synced: AtomicBool,
+    /// Its directory is known to have been synced since the file is there.
+    name_is_durable: AtomicBool,
     index: Mutex<Index>,
 }
 
@@ -76,7 +76,7 @@ impl Segment {
             file: CachedFile::new(dir.join(file_name(base_offset))),
             committed_bytes: AtomicU64::new(committed_bytes),
             dirty: AtomicBool::new(false),
-            name_synced: AtomicBool::new(false),
+            name_is_durable: AtomicBool::new(false),
             index: Mutex::new(Index { entries: Vec::new(), scanned }),
         })
     }
@@ -115,16 +115,13 @@ impl Segment {
         self.dirty.swap(dirty, Ordering::AcqRel)
     }
 
-    /// Makes bytes, length and name durable.
-    pub(crate) fn sync(&self, files: &OpenFiles) -> Result<()> {
-        self.open(files)?.sync_data()?;
-        if !self.name_synced.load(Ordering::Acquire)
-            && let Some(dir) = self.file.path().parent()
-        {
-            durable_file::sync_dir(dir)?;
-            self.name_synced.store(true, Ordering::Release);
-        }
-        Ok(())
+    pub(crate) fn has_durable_name(&self) -> bool {
+        self.name_is_durable.load(Ordering::Acquire)
+    }
+
+    /// Notes that its directory was synced.
+    pub(crate) fn set_durable_name(&self) {
+        self.name_is_durable.store(true, Ordering::Release);
     }
 
     /// Notes appended batches; only while the index has no hole before them.

@@ -34,8 +34,15 @@ pub(super) enum Step {
     Register(&'static str, &'static str),
     /// Group, topic, partition, offset.
     Report(&'static str, &'static str, PartitionId, i64),
-    /// Moves the start of a partition to its last segment.
-    Trim(&'static str, PartitionId),
+    /// Moves the start of a partition up.
+    Trim(&'static str, PartitionId, Keeps),
+}
+
+/// What is left of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    LastSegment,
+    Nothing,
 }
 
 /// A step that was taken.
@@ -207,7 +214,7 @@ impl Session {
             }
             Step::CreateTopics(pipeline, topics) => {
                 self.log().create_topics(&topics, pipeline).unwrap();
-                return self.add_topics(pipeline, &topics);
+                topics.iter().for_each(|(name, partitions)| self.contents.add_topic(name, *partitions, pipeline));
             }
             Step::DeleteTopic(topic) => {
                 self.log().delete_topic(topic).unwrap();
@@ -259,35 +266,20 @@ impl Session {
                 let key = (group.to_owned(), topic.to_owned());
                 self.contents.offsets.entry(key).or_default().insert(partition, offset);
             }
-            Step::Trim(topic, partition) => self.trim(topic, partition),
+            Step::Trim(topic, partition, keeps) => self.trim(topic, partition, keeps),
         }
         Vec::new()
     }
 
-    /// Any of several new topics may be there without the others.
-    fn add_topics(&mut self, pipeline: &str, topics: &[(&'static str, PartitionId)]) -> Vec<Contents> {
-        let mut outcomes = vec![self.contents.clone()];
-        for (name, partitions) in topics {
-            for known in outcomes.clone() {
-                let mut more = known;
-                more.add_topic(name, *partitions, pipeline);
-                outcomes.push(more);
-            }
-        }
-        self.contents = outcomes.pop().unwrap();
-        outcomes
-    }
-
-    /// Its topics go one after the other, then its position.
+    /// Its topics go first, all at one instant, then its position.
     fn remove_pipeline(&mut self, pipeline: &str) -> Vec<Contents> {
-        let mut outcomes = Vec::new();
         let topics = self.contents.topics.iter().filter(|(_, topic)| topic.pipeline == pipeline);
         for topic in topics.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.contents.remove_topic(&topic);
-            outcomes.push(self.contents.clone());
         }
+        let without_topics = self.contents.clone();
         self.contents.positions.remove(pipeline);
-        outcomes
+        vec![without_topics]
     }
 
     fn open_pipeline(&mut self, pipeline: &'static str) {
@@ -321,12 +313,14 @@ impl Session {
         (CommitSet { batches, position: Bytes::from(position) }, after)
     }
 
-    fn trim(&mut self, topic: &str, partition: PartitionId) {
+    fn trim(&mut self, topic: &str, partition: PartitionId, keeps: Keeps) {
         let handle = self.log().topic(topic).unwrap();
         let inner = handle.inner.partition(partition).unwrap();
-        let Some(start) = inner.state().segments.last().map(|segment| segment.base_offset()) else { return };
+        let state = inner.state();
+        let Some(last) = state.segments.last() else { return };
         let Some(pipeline) = self.pipelines.get(handle.pipeline()) else { return };
-        pipeline.pipeline.trim(&pipeline.core, inner, start).unwrap();
+        let start = if keeps == Keeps::Nothing { state.end_offset } else { last.base_offset() };
+        pipeline.pipeline.trim(&pipeline.core, &[(inner, start)]).unwrap();
         let records = &mut self.contents.topics.get_mut(topic).unwrap().partitions[partition as usize];
         records.values.drain(..(start - records.start) as usize);
         records.start = start;
@@ -355,7 +349,8 @@ impl Session {
             4 => Step::DeletePipeline("q"),
             5..=7 => Step::Register(["s", "t"][below(2)], texts[below(texts.len())]),
             8..=11 => Step::Report(["g", "h"][below(2)], name, partition, records.start + below(5) as i64),
-            12..=15 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition),
+            12..=13 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::LastSegment),
+            14..=15 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::Nothing),
             roll => {
                 let pipeline = pipeline(name);
                 let mine = names.into_iter().filter(|name| self.contents.topics.get(*name).is_some_and(|t| t.pipeline == pipeline));
