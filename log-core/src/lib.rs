@@ -58,6 +58,8 @@ pub use crate::{
     partitioner::{murmur2, partition_for},
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},
-    schema_store::{SchemaStore, SchemaVersion},
+    schema_store::{
+        Candidate, Deletion, Listing, ResolvedSchema, Schema, SchemaCheck, SchemaReference, SchemaStore, SchemaVersion,
+    },
     topic::Topic,
 };
