@@ -429,3 +429,42 @@ fn ask(contents: &Contents, subject: &str, schema: &Arc<Schema>, check: SchemaCh
 pub(crate) fn load(core: &Core) -> Result<()> {
     core.schemas.lock().catch_up(core)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable_file::faults;
+    use crate::{Log, LogOptions};
+
+    /// Every file operation of a registration fails once. Whether it happened all the same or not: no id has two schemas.
+    #[test]
+    fn failing_commits_leave_no_id_with_two_meanings() {
+        for action in ["write", "sync", "create"] {
+            let mut nth = 0;
+            loop {
+                let dir = tempfile::tempdir().unwrap();
+                let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+                let schemas = log.schemas();
+                let register = |subject: &str, text: &str| schemas.register(subject, &Schema::avro(text), &|_| Ok(()));
+                faults::fail(dir.path(), action, "", nth);
+                let failed = register("a", "one").is_err();
+                let happened = !faults::clear(dir.path());
+                // One that failed is not listed until it is known to have happened.
+                assert_eq!(schemas.versions("a", Listing::Live).is_empty(), failed, "{action} {nth}");
+                let ids = [register("b", "two").unwrap(), register("a", "one").unwrap(), register("c", "three").unwrap()];
+                let text = |id| schemas.get(id).unwrap().to_string();
+                assert_eq!(ids.map(text), ["two", "one", "three"], "{action} {nth}");
+                assert_eq!(schemas.versions("a", Listing::WithDeleted).len(), 1, "{action} {nth}");
+                drop((schemas, log));
+                let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+                let text = |id| log.schemas().get(id).unwrap().to_string();
+                assert_eq!(ids.map(text), ["two", "one", "three"], "{action} {nth}");
+                if !happened {
+                    break;
+                }
+                nth += 1;
+            }
+            assert!(nth > 0, "{action} never happened");
+        }
+    }
+}

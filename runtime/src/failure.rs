@@ -1,5 +1,5 @@
 use connector_api::{ConnectorError, Recoverable as _, Recovery};
-use formats::FormatError;
+use formats::{FormatError, RegistryError};
 use log_core::LogError;
 
 /// An error on its way to the supervisor: what to do, and what to tell.
@@ -34,17 +34,25 @@ impl From<ConnectorError> for Failure {
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
-        // A full or failing disk may mend itself; what is damaged, missing or misused does not.
-        let recovery = match &error {
-            LogError::Io { .. } | LogError::Poisoned { .. } => Recovery::Retry,
-            _ => Recovery::Stop,
-        };
-        Self { recovery, error: error.into() }
+        Self { recovery: recovery_of(&error), error: error.into() }
+    }
+}
+
+/// A full or failing disk may mend itself; what is damaged, missing or misused does not.
+fn recovery_of(error: &LogError) -> Recovery {
+    match error {
+        LogError::Io { .. } | LogError::Poisoned { .. } => Recovery::Retry,
+        _ => Recovery::Stop,
     }
 }
 
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
-        Self { recovery: error.recovery(), error: error.into() }
+        // The registry is the log's, which knows whether it helps to try again: not if a schema was refused.
+        let recovery = match &error {
+            FormatError::Registry(RegistryError(cause)) => cause.downcast_ref().map(recovery_of),
+            _ => None,
+        };
+        Self { recovery: recovery.unwrap_or_else(|| error.recovery()), error: error.into() }
     }
 }

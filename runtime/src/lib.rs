@@ -24,6 +24,7 @@ mod progress;
 mod reference;
 mod registry;
 mod requests;
+mod schema_check;
 mod status;
 mod supervisor;
 mod topic_reader;
