@@ -223,6 +223,14 @@ pub enum LogError {
         /// A subject that has the id already.
         taken_by: String,
     },
+    /// A version comes with another schema than it has here.
+    #[error("version {version} of subject `{subject}` is another schema here")]
+    SchemaVersionTaken {
+        /// The subject.
+        subject: String,
+        /// The version.
+        version: u32,
+    },
     /// A record of another registry's `_schemas` cannot be understood.
     #[error("record {index} (from 0) is not one of a schema registry")]
     ForeignSchemaRecord {

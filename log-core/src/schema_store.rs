@@ -167,9 +167,11 @@ impl SchemaStore {
         self.change(|change| schemas.iter().map(|(subject, schema)| change.register(subject, schema, check)).collect())
     }
 
-    /// Whether [`register`](Self::register) would take a schema. Nothing is stored.
-    pub fn check(&self, subject: &str, schema: &Schema, check: SchemaCheck<'_>) -> Result<()> {
-        ask(&self.core.schemas.lock(), subject, &Arc::new(schema.clone()), check)
+    /// Whether [`register`](Self::register) would take a schema, at this level instead of the one that is set if one is
+    /// given. Nothing is stored.
+    pub fn check(&self, subject: &str, schema: &Schema, level: Option<&str>, check: SchemaCheck<'_>) -> Result<()> {
+        let contents = self.core.schemas.lock();
+        ask(&contents, subject, &Arc::new(schema.clone()), level.or_else(|| contents.level(subject)), check)
     }
 
     /// The text of the schema of a global id.
@@ -278,13 +280,14 @@ impl SchemaStore {
     /// Takes over records of another registry's `_schemas`, keys and values, in their order and as they are, in one commit.
     ///
     /// # Errors
-    /// When a record cannot be read, or gives a schema an id that another one has here. Nothing is taken over then.
+    /// When a record cannot be read, or gives a schema an id or a version that another one has here. Nothing is taken over
+    /// then.
     pub fn import(&self, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
         self.change(|change| {
             for (index, (key, value)) in records.iter().enumerate() {
                 let unreadable = |source| LogError::ForeignSchemaRecord { index, source };
                 if let Some(record) = Record::decode(key, value.as_deref()).map_err(unreadable)? {
-                    if let Some(conflict) = change.contents.conflict(&record) {
+                    if let Some(conflict) = change.contents.conflict(&record).or_else(|| change.contents.replaced(&record)) {
                         return Err(conflict);
                     }
                     change.contents.apply(record);
@@ -371,7 +374,7 @@ impl Change<'_> {
             return Ok(entry.id);
         }
         let schema = Arc::new(schema.clone());
-        ask(self.contents, subject, &schema, check)?;
+        ask(self.contents, subject, &schema, self.contents.level(subject), check)?;
         let exhausted = || LogError::SchemaNumbersExhausted(subject.to_owned());
         let id = self.contents.id_of(&schema).or_else(|| self.contents.next_id()).ok_or_else(exhausted)?;
         let version = self.contents.next_version(subject).ok_or_else(exhausted)?;
@@ -412,9 +415,15 @@ impl Change<'_> {
     }
 }
 
-/// Asks the check, if a level is set.
-fn ask(contents: &Contents, subject: &str, schema: &Arc<Schema>, check: SchemaCheck<'_>) -> Result<()> {
-    let Some(level) = contents.level(subject) else { return Ok(()) };
+/// Asks the check, if there is a level.
+fn ask(
+    contents: &Contents,
+    subject: &str,
+    schema: &Arc<Schema>,
+    level: Option<&str>,
+    check: SchemaCheck<'_>,
+) -> Result<()> {
+    let Some(level) = level else { return Ok(()) };
     let live = contents.entries(subject).rev().filter(|(_, entry)| !entry.deleted);
     let existing = live.map(|(version, entry)| (version, contents.resolve(&entry.schema))).collect();
     let candidate = Candidate { subject, level, schema: contents.resolve(schema), existing };

@@ -56,3 +56,18 @@ impl From<FormatError> for Failure {
         Self { recovery: recovery.unwrap_or_else(|| error.recovery()), error: error.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_schema_stops_and_a_full_disk_does_not() {
+        let registry = |error: LogError| Failure::from(FormatError::Registry(RegistryError(error.into()))).recovery;
+        let refused = LogError::SchemaRefused { subject: "s".into(), level: "FULL".into(), reasons: "r".into() };
+        assert_eq!(registry(refused), Recovery::Stop);
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(registry(LogError::Io { action: "write", path: "x".into(), source: full }), Recovery::Retry);
+        assert_eq!(Failure::from(FormatError::Registry(RegistryError("elsewhere".into()))).recovery, Recovery::Retry);
+    }
+}

@@ -9,13 +9,14 @@ pub(crate) fn check(candidate: &Candidate<'_>) -> Result<(), Vec<String>> {
     }
     let new = parse(&candidate.schema, AvroSchema::parse_new)?;
     let existing = candidate.existing.iter().take(level.versions_max());
-    let existing: Vec<(u32, AvroSchema)> = existing
-        .map(|(version, schema)| {
-            let of_version = |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("version {version}: {reason}")).collect();
-            Ok((*version, parse(schema, AvroSchema::parse).map_err(of_version)?))
-        })
-        .collect::<Result<_, Vec<String>>>()?;
-    let (versions, schemas): (Vec<u32>, Vec<AvroSchema>) = existing.into_iter().unzip();
+    let (mut versions, mut schemas) = (Vec::new(), Vec::new());
+    for (version, schema) in existing {
+        let of_version = |reasons: Vec<String>| -> Vec<String> {
+            reasons.iter().map(|reason| format!("version {version}: {reason}")).collect()
+        };
+        versions.push(*version);
+        schemas.push(parse(schema, AvroSchema::parse).map_err(of_version)?);
+    }
     let found = check_compatibility(level, &new, &schemas).map_err(|error| reason(&error))?;
     if found.is_empty() {
         return Ok(());
@@ -67,7 +68,7 @@ mod tests {
         schemas.register("s", &wide, &check).unwrap();
         assert_eq!(schemas.versions("s", Listing::Live).len(), 2);
 
-        let reasons = |subject: &str, schema: &Schema| schemas.check(subject, schema, &check).unwrap_err().to_string();
+        let reasons = |subject: &str, schema: &Schema| schemas.check(subject, schema, None, &check).unwrap_err().to_string();
         assert!(reasons("s", &Schema::avro("{")).contains("the schema is not JSON: EOF"));
         assert!(reasons("s", &record("7")).contains("malformed at /fields/0"));
         let protobuf = Schema { schema_type: "PROTOBUF".into(), ..Schema::avro("") };
@@ -76,6 +77,7 @@ mod tests {
         schemas.set_compatibility(Some("s"), Some("SIDEWAYS")).unwrap();
         assert!(reasons("s", &narrow).contains("`SIDEWAYS` is not a compatibility level"));
         schemas.set_compatibility(Some("s"), Some("NONE")).unwrap();
-        schemas.check("s", &protobuf, &check).unwrap();
+        schemas.check("s", &protobuf, None, &check).unwrap();
+        assert!(schemas.check("s", &record(""), Some("FULL"), &check).is_err(), "a level to try");
     }
 }

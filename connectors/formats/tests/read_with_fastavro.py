@@ -47,7 +47,9 @@ def value(schema, names, rng, depth=0):
         if depth > DEPTH_MAX // 2:
             branches.sort(key=lambda branch: branch != "null")
         branch = branches[0]
-        name = branch["name"] if isinstance(branch, dict) and branch["type"] in NAMED else branch
+        name = branch
+        if isinstance(branch, dict):
+            name = branch["name"] if branch["type"] in NAMED else branch["type"]
         return (name, value(branch, names, rng, depth + 1))
     if isinstance(schema, str) and schema in names:
         return value(names[schema], names, rng, depth)

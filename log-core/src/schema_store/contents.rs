@@ -70,6 +70,13 @@ impl Contents {
         Some(LogError::SchemaIdTaken { id: entry.id, subject: subject.clone(), version: *version, taken_by: taken_by.clone() })
     }
 
+    /// Whether a record would put another schema in the place of a version.
+    pub(super) fn replaced(&self, record: &Record) -> Option<LogError> {
+        let Record::Version { subject, version, entry: Some(entry) } = record else { return None };
+        self.entry(subject, *version).filter(|known| known.schema != entry.schema)?;
+        Some(LogError::SchemaVersionTaken { subject: subject.clone(), version: *version })
+    }
+
     pub(super) fn apply(&mut self, record: Record) {
         if let Some(conflict) = self.conflict(&record) {
             // As the registry does: what records were written with that id is the schema that had it first.

@@ -129,8 +129,11 @@ fn a_level_makes_the_check_decide() {
         refused.to_string(),
         "a schema for subject `a` is refused at compatibility level LONGER: not longer than 1; try again"
     );
-    assert!(matches!(schemas.check("a", &avro("one"), &longer), Err(LogError::SchemaRefused { .. })));
-    schemas.check("a", &avro("three"), &longer).unwrap();
+    assert!(matches!(schemas.check("a", &avro("one"), None, &longer), Err(LogError::SchemaRefused { .. })));
+    schemas.check("a", &avro("three"), None, &longer).unwrap();
+    let other = |candidate: &Candidate<'_>| Err(vec![candidate.level.to_owned()]);
+    let tried = schemas.check("a", &avro("three"), Some("OTHER"), &other).unwrap_err();
+    assert!(matches!(tried, LogError::SchemaRefused { level, reasons, .. } if level == "OTHER" && reasons == "OTHER"));
     assert_eq!(versions(&schemas, "a", Listing::WithDeleted), [(1, 1)], "neither stored anything");
 
     // All or nothing, and each is compared with those before it.
@@ -398,6 +401,9 @@ fn clearing_and_conflicts() {
     ];
     let error = schemas.import(&raw(&second)).unwrap_err();
     assert!(matches!(&error, LogError::SchemaIdTaken { id: 2, taken_by, .. } if taken_by == "Car"), "{error}");
+    let taken = (r#"{"keytype":"SCHEMA","subject":"Car","version":1,"magic":1}"#, Some(r#"{"id":71,"schema":"\"c\""}"#));
+    let error = schemas.import(&raw(&[second[0], taken])).unwrap_err();
+    assert!(matches!(&error, LogError::SchemaVersionTaken { subject, version: 1 } if subject == "Car"), "{error}");
     for (key, value) in [
         ("", None),
         ("{}", None),
