@@ -59,7 +59,8 @@ pub use crate::{
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},
     schema_store::{
-        Candidate, Deletion, Listing, ResolvedSchema, Schema, SchemaCheck, SchemaReference, SchemaStore, SchemaVersion,
+        Candidate, Deletion, Listing, RawSchemaRecord, ResolvedSchema, Schema, SchemaCheck, SchemaReference, SchemaStore,
+        SchemaVersion,
     },
     topic::Topic,
 };

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::contents::Contents;
-use self::record::{Entry, RawRecord, Record};
+use self::record::{Entry, Record};
 use crate::batch_builder::RecordBatchBuilder;
 use crate::clock;
 use crate::compression::Compression;
@@ -87,6 +87,9 @@ pub struct Candidate<'a> {
 
 /// Says whether a schema may become the next version; `Err` has the reasons, for people.
 pub type SchemaCheck<'a> = &'a dyn Fn(&Candidate<'_>) -> std::result::Result<(), Vec<String>>;
+
+/// A record of `_schemas`: its key and, unless it says that the key is gone, its value.
+pub type RawSchemaRecord = (Vec<u8>, Option<Vec<u8>>);
 
 /// Which versions are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,7 +285,7 @@ impl SchemaStore {
     /// # Errors
     /// When a record cannot be read, or gives a schema an id or a version that another one has here. Nothing is taken over
     /// then.
-    pub fn import(&self, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+    pub fn import(&self, records: &[RawSchemaRecord]) -> Result<()> {
         self.change(|change| {
             for (index, (key, value)) in records.iter().enumerate() {
                 let unreadable = |source| LogError::ForeignSchemaRecord { index, source };
@@ -300,7 +303,7 @@ impl SchemaStore {
     }
 
     /// All records of `_schemas`, keys and values, for another registry to read in this order.
-    pub fn export(&self) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn export(&self) -> Result<Vec<RawSchemaRecord>> {
         let Some(topic) = self.core.topic(TOPIC) else { return Ok(Vec::new()) };
         let (mut next, end) = (topic.start_offset(0), topic.end_offset(0));
         let mut records = Vec::new();
@@ -341,7 +344,7 @@ impl SchemaStore {
         done
     }
 
-    fn commit(&self, records: &[RawRecord]) -> Result<()> {
+    fn commit(&self, records: &[RawSchemaRecord]) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -358,7 +361,7 @@ impl SchemaStore {
 /// Records on their way into the topic. They are in the contents already, under the lock, so that each sees those before it.
 struct Change<'a> {
     contents: &'a mut Contents,
-    records: Vec<RawRecord>,
+    records: Vec<RawSchemaRecord>,
     applied: bool,
 }
 
@@ -416,13 +419,7 @@ impl Change<'_> {
 }
 
 /// Asks the check, if there is a level.
-fn ask(
-    contents: &Contents,
-    subject: &str,
-    schema: &Arc<Schema>,
-    level: Option<&str>,
-    check: SchemaCheck<'_>,
-) -> Result<()> {
+fn ask(contents: &Contents, subject: &str, schema: &Arc<Schema>, level: Option<&str>, check: SchemaCheck<'_>) -> Result<()> {
     let Some(level) = level else { return Ok(()) };
     let live = contents.entries(subject).rev().filter(|(_, entry)| !entry.deleted);
     let existing = live.map(|(version, entry)| (version, contents.resolve(&entry.schema))).collect();

@@ -170,8 +170,7 @@ impl<'a> Ingest<'a> {
             }
             schemas.push((formats::value_subject(&topic), formats::value_schema(&topic, &batch.schema, &batch.info)));
         }
-        let schemas: Vec<_> =
-            schemas.iter().map(|(subject, text)| (subject.as_str(), Schema::avro(text.as_str()))).collect();
+        let schemas: Vec<_> = schemas.iter().map(|(subject, text)| (subject.as_str(), Schema::avro(text.as_str()))).collect();
         self.log.schemas().register_all(&schemas, &schema_check::check)?;
         Ok(())
     }

@@ -11,9 +11,8 @@ pub(crate) fn check(candidate: &Candidate<'_>) -> Result<(), Vec<String>> {
     let existing = candidate.existing.iter().take(level.versions_max());
     let (mut versions, mut schemas) = (Vec::new(), Vec::new());
     for (version, schema) in existing {
-        let of_version = |reasons: Vec<String>| -> Vec<String> {
-            reasons.iter().map(|reason| format!("version {version}: {reason}")).collect()
-        };
+        let of_version =
+            |reasons: Vec<String>| -> Vec<String> { reasons.iter().map(|reason| format!("version {version}: {reason}")).collect() };
         versions.push(*version);
         schemas.push(parse(schema, AvroSchema::parse).map_err(of_version)?);
     }

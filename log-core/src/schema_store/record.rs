@@ -1,14 +1,19 @@
 //! The records of `_schemas`, in the shape that Confluent's schema registry gives them.
 //!
-//! What its classes in `io.confluent.kafka.schemaregistry.storage` write (`SchemaKey`, `SchemaValue`, `ConfigKey` … and their ancestors
-//! `SubjectKey` and `SubjectValue`, releases 4 to 8), as compact JSON with the fields in this order:
+//! What its classes in `io.confluent.kafka.schemaregistry.storage` write (`SchemaKey`, `SchemaValue`, `ConfigKey` … and their
+//! ancestors `SubjectKey` and `SubjectValue`, releases 4 to 8), keys and values, as compact JSON with the fields in this order:
 //!
-//! | key | value |
-//! |---|---|
-//! | `{"keytype":"SCHEMA","subject":S,"version":V,"magic":1}` | `{"subject":S,"version":V,"id":I,"md5":…,"schemaType":T,"references":[{"name":N,"subject":S,"version":V}],"metadata":…,"ruleSet":…,"schema":"…","deleted":false}` |
-//! | `{"keytype":"CONFIG","subject":S,"magic":0}` | `{"compatibilityLevel":L}` |
-//! | `{"keytype":"DELETE_SUBJECT","subject":S,"magic":0}` | `{"subject":S,"version":V}` |
-//! | `{"keytype":"NOOP","magic":0}` | none |
+//! ```text
+//! {"keytype":"SCHEMA","subject":S,"version":V,"magic":1}
+//!     {"subject":S,"version":V,"id":I,"md5":…,"schemaType":T,"references":[{"name":N,"subject":S,"version":V}],
+//!      "metadata":…,"ruleSet":…,"schema":"…","deleted":false}
+//! {"keytype":"CONFIG","subject":S,"magic":0}
+//!     {"compatibilityLevel":L}
+//! {"keytype":"DELETE_SUBJECT","subject":S,"magic":0}
+//!     {"subject":S,"version":V}
+//! {"keytype":"NOOP","magic":0}
+//!     no value
+//! ```
 //!
 //! - `schemaType` is left out for Avro, and `md5`, `references`, `metadata` and `ruleSet` where there is nothing in them.
 //! - The global level has `"subject":null`; releases that leave out what is null (`JsonInclude.NON_EMPTY`) have no `subject` there.
@@ -18,17 +23,15 @@
 //! - `CLEAR_SUBJECT` deletes for good what was deleted softly before, of one subject or of all.
 //! - `NOOP` is how an instance finds the end of the topic; its value is not looked at. Ours may hold the highest id ever given, see
 //!   [`Record::LastId`].
-//! - `MODE` (who may register) and `CONTEXT`, and kinds to come, mean nothing here. They stay in the topic for the registry that reads it next.
+//! - `MODE` (who may register) and `CONTEXT`, and kinds to come, mean nothing here. They stay in the topic for the registry
+//!   that reads it next.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Schema, SchemaReference};
-
-/// A record as it is in the topic.
-pub(super) type RawRecord = (Vec<u8>, Option<Vec<u8>>);
+use super::{RawSchemaRecord, Schema, SchemaReference};
 
 /// A record that means something here.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ pub(super) enum Record {
     DeleteSubject { subject: String, version: u32 },
     /// What was deleted softly is deleted for good, of one subject or of all.
     ClearSubject { subject: Option<String> },
-    /// No id up to this one is given again. Written when versions are deleted for good: compaction then takes their records away, and with them
-    /// what says that their ids were in use.
+    /// No id up to this one is given again. Written when versions are deleted for good: compaction then takes their records
+    /// away, and with them what says that their ids were in use.
     LastId(u32),
 }
 
@@ -228,7 +231,7 @@ impl Record {
     }
 
     /// The record's bytes.
-    pub(super) fn encode(&self) -> RawRecord {
+    pub(super) fn encode(&self) -> RawSchemaRecord {
         let subject_key = |keytype, subject| json(&WrittenSubjectKey { keytype, subject, magic: 0 });
         match self {
             Self::Version { subject, version, entry } => {

@@ -1,6 +1,6 @@
 //! The schema store: what it gives out, and what it leaves in `_schemas`.
 
-use log_core::{Candidate, Deletion, Listing, Log, LogError, Schema, SchemaReference, SchemaStore};
+use log_core::{Candidate, Deletion, Listing, Log, LogError, RawSchemaRecord, Schema, SchemaReference, SchemaStore};
 
 use crate::support::{copy_dir, options, temp_dir};
 
@@ -42,7 +42,7 @@ fn records(schemas: &SchemaStore) -> Vec<(String, Option<String>)> {
     schemas.export().unwrap().into_iter().map(|(key, value)| (text(key), value.map(text))).collect()
 }
 
-fn raw(records: &[(&str, Option<&str>)]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+fn raw(records: &[(&str, Option<&str>)]) -> Vec<RawSchemaRecord> {
     records.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.map(|value| value.as_bytes().to_vec()))).collect()
 }
 
@@ -317,9 +317,7 @@ const CONFLUENT: &[(&str, Option<&str>)] = &[
     // With schema types and references, from 5.5 on; with a digest, metadata and rules from 7.4 on.
     (
         r#"{"keytype":"SCHEMA","subject":"money","version":1,"magic":1}"#,
-        Some(
-            r#"{"subject":"money","version":1,"id":40,"schemaType":"PROTOBUF","schema":"syntax = \"proto3\";","deleted":false}"#,
-        ),
+        Some(r#"{"subject":"money","version":1,"id":40,"schemaType":"PROTOBUF","schema":"syntax = \"proto3\";","deleted":false}"#),
     ),
     (
         r#"{"keytype":"SCHEMA","subject":"order","version":1,"magic":1}"#,

@@ -1,8 +1,13 @@
 //! Which Avro schemas can read which data, as the specification and Avro for Java have it.
-use formats::{AvroSchema, Compatibility, Direction, SchemaError, check_compatibility, incompatibilities};
+use connector_api::{ColumnType, Identity};
+use formats::{AvroSchema, Compatibility, Direction, SchemaError, check_compatibility, incompatibilities, value_schema};
 use proptest::prelude::*;
 
-use crate::random_schemas::{Pair, any_pair, any_schema};
+use crate::{
+    edge_values::scalar_types,
+    random_schemas::{Pair, any_pair, any_schema},
+    rows::{info, table},
+};
 
 fn parse(text: &str) -> AvroSchema {
     AvroSchema::parse_new(text, &[]).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -60,7 +65,8 @@ fn arrays_maps_and_other_shapes() {
     readable(r#"{"type":"map","values":"string"}"#, r#"{"type":"map","values":"bytes"}"#);
     unreadable(r#"{"type":"map","values":"null"}"#, r#"{"type":"map","values":"int"}"#, &["TYPE_MISMATCH /values"]);
     unreadable(r#"{"type":"map","values":"int"}"#, r#"{"type":"array","items":"int"}"#, &["TYPE_MISMATCH /"]);
-    let nested = |kind: &str| format!(r#"{{"type":"array","items":{{"type":"map","values":{{"type":"array","items":"{kind}"}}}}}}"#);
+    let nested =
+        |kind: &str| format!(r#"{{"type":"array","items":{{"type":"map","values":{{"type":"array","items":"{kind}"}}}}}}"#);
     unreadable(&nested("int"), &nested("string"), &["TYPE_MISMATCH /items/values/items"]);
     let fixed = r#"{"type":"fixed","name":"F","size":4}"#;
     // Java has no promotion between fixed and bytes, whatever the logical type.
@@ -123,7 +129,11 @@ fn records_by_fields_aliases_and_defaults() {
         &record(a),
         &["READER_FIELD_MISSING_DEFAULT_VALUE /fields/0"],
     );
-    unreadable(&record(a), &record(r#"{"name":"z","type":"int","aliases":["a"]}"#), &["READER_FIELD_MISSING_DEFAULT_VALUE /fields/0"]);
+    unreadable(
+        &record(a),
+        &record(r#"{"name":"z","type":"int","aliases":["a"]}"#),
+        &["READER_FIELD_MISSING_DEFAULT_VALUE /fields/0"],
+    );
     // Java throws, and the registry takes that for a no.
     unreadable(&record(r#"{"name":"a","type":"int","aliases":["b"]}"#), &both, &["NAME_MISMATCH /fields/0"]);
     // An error of a protocol is a record.
@@ -212,8 +222,14 @@ fn an_assumption_that_fails_is_taken_back() {
         )
     };
     // `B` is readable only if `A` is. Both unions are asked about it before that is known.
-    let reader = format!(r#"{{"type":"record","name":"T","fields":[{{"name":"x","type":["null",{}]}},{{"name":"y","type":["null","B"]}}]}}"#, schema("int"));
-    let writer = format!(r#"{{"type":"record","name":"T","fields":[{{"name":"x","type":["null",{}]}},{{"name":"y","type":["null","B"]}}]}}"#, schema("string"));
+    let reader = format!(
+        r#"{{"type":"record","name":"T","fields":[{{"name":"x","type":["null",{}]}},{{"name":"y","type":["null","B"]}}]}}"#,
+        schema("int")
+    );
+    let writer = format!(
+        r#"{{"type":"record","name":"T","fields":[{{"name":"x","type":["null",{}]}},{{"name":"y","type":["null","B"]}}]}}"#,
+        schema("string")
+    );
     let found = found(&reader, &writer);
     assert!(found.contains(&"MISSING_UNION_BRANCH /fields/0/type/1".to_owned()), "{found:?}");
     assert!(found.contains(&"MISSING_UNION_BRANCH /fields/1/type/1".to_owned()), "{found:?}");
@@ -228,7 +244,11 @@ fn logical_types_play_no_part() {
     readable("\"long\"", r#"{"type":"long","logicalType":"timestamp-micros"}"#);
     readable(r#"{"type":"long","logicalType":"timestamp-millis"}"#, r#"{"type":"long","logicalType":"timestamp-micros"}"#);
     readable(r#"{"type":"long","logicalType":"timestamp-micros"}"#, r#"{"type":"int","logicalType":"date"}"#);
-    unreadable(r#"{"type":"int","logicalType":"date"}"#, r#"{"type":"long","logicalType":"timestamp-micros"}"#, &["TYPE_MISMATCH /"]);
+    unreadable(
+        r#"{"type":"int","logicalType":"date"}"#,
+        r#"{"type":"long","logicalType":"timestamp-micros"}"#,
+        &["TYPE_MISMATCH /"],
+    );
     let fixed = |scale| format!(r#"{{"type":"fixed","name":"D","size":8,"logicalType":"decimal","precision":9,"scale":{scale}}}"#);
     readable(&fixed(1), &fixed(2));
 }
@@ -246,11 +266,11 @@ fn levels_in_the_registrys_words() {
 #[test]
 fn levels_say_who_reads_what() {
     use Compatibility as C;
-    let field = |name: &str, default: bool| {
-        format!(r#"{{"name":"{name}","type":"int"{}}}"#, if default { r#","default":0"# } else { "" })
-    };
+    let field =
+        |name: &str, default: bool| format!(r#"{{"name":"{name}","type":"int"{}}}"#, if default { r#","default":0"# } else { "" });
     let plain = record(&field("id", false));
-    let (required, optional) = (record(&[field("id", false), field("a", false)].join(",")), record(&[field("id", false), field("a", true)].join(",")));
+    let (required, optional) =
+        (record(&[field("id", false), field("a", false)].join(",")), record(&[field("id", false), field("a", true)].join(",")));
     let other = record(&field("other", false));
     let cases: [(&str, &[&str], &[C]); 6] = [
         (&optional, &[&plain], &C::ALL),
@@ -288,7 +308,11 @@ fn malformed_schemas_are_errors_with_their_place() {
         (r#"{"type":"record","name":"R","namespace":7,"fields":[]}"#, "/namespace", "a string"),
         (r#"{"type":"record","name":"R","fields":[7]}"#, "/fields/0", "an object"),
         (r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"},{"name":"b"}]}"#, "/fields/1", "no `type`"),
-        (r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"},{"name":"a","type":"int"}]}"#, "/fields/1", "`a` already"),
+        (
+            r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"},{"name":"a","type":"int"}]}"#,
+            "/fields/1",
+            "`a` already",
+        ),
         (r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int","aliases":"b"}]}"#, "/fields/0", "array of strings"),
         (r#"{"type":"record","name":"R","fields":[{"name":"a","type":["null",{"type":"array"}]}]}"#, "/fields/0/type/1", "`items`"),
         (r#"{"type":"record","name":"R","fields":[{"name":"a","type":"S"}]}"#, "/fields/0/type", "`S` is neither"),
@@ -363,11 +387,7 @@ fn schemas_may_name_types_of_others() {
     let found: Vec<_> = found.iter().map(|found| format!("{} {}", found.kind, found.path)).collect();
     assert_eq!(
         found,
-        [
-            "MISSING_UNION_BRANCH /items/1",
-            "TYPE_MISMATCH /items/1/fields/0/type/fields/0/type",
-            "MISSING_UNION_BRANCH /items/2"
-        ]
+        ["MISSING_UNION_BRANCH /items/1", "TYPE_MISMATCH /items/1/fields/0/type/fields/0/type", "MISSING_UNION_BRANCH /items/2"]
     );
 }
 
@@ -447,4 +467,35 @@ proptest! {
             incompatibilities(&parse(&original), &damaged).unwrap();
         }
     }
+}
+
+/// What the levels come to for our own topics, as `docs/schemas.md` says.
+#[test]
+fn columns_may_come_and_go_at_every_level() {
+    let kinds = || scalar_types().into_iter().chain(scalar_types().into_iter().map(|item| ColumnType::List(Box::new(item))));
+    let schemas = |kinds: Vec<ColumnType>| {
+        let schema = table(kinds, &[0], Identity::Key);
+        parse(&value_schema("shop.public.t", &schema, &info()))
+    };
+    let allowed = |level, new: Vec<ColumnType>, old: Vec<ColumnType>| {
+        let found = check_compatibility(level, &schemas(new), &[schemas(old)]).unwrap();
+        found.first().map(ToString::to_string)
+    };
+    let all: Vec<_> = kinds().collect();
+    assert_eq!(allowed(Compatibility::Full, all.clone(), all[..1].to_vec()), None);
+    assert_eq!(allowed(Compatibility::Full, all[..1].to_vec(), all.clone()), None);
+    let (narrow, wide) = (vec![ColumnType::Int64, ColumnType::Int32], vec![ColumnType::Int64, ColumnType::Int64]);
+    assert_eq!(allowed(Compatibility::Backward, wide.clone(), narrow.clone()), None);
+    assert!(allowed(Compatibility::Forward, wide.clone(), narrow.clone()).is_some());
+    // What is wrong in the row is told once, where it is met first: in `before`.
+    let found = check_compatibility(Compatibility::Backward, &schemas(narrow), &[schemas(wide)]).unwrap();
+    let found: Vec<_> = found.iter().map(|found| format!("{} {}", found.kind, found.path)).collect();
+    assert_eq!(
+        found,
+        [
+            "MISSING_UNION_BRANCH /fields/0/type/1",
+            "MISSING_UNION_BRANCH /fields/0/type/1/fields/1/type/1",
+            "MISSING_UNION_BRANCH /fields/1/type/1",
+        ]
+    );
 }

@@ -53,7 +53,13 @@ fn what_is_compatible_is_read_by_fastavro() {
     let values: u64 = answers.iter().filter_map(|answer| answer["read"].as_u64()).sum();
     let failed: Vec<_> = cases.iter().zip(&answers).filter(|(_, answer)| !answer["error"].is_null()).collect();
     if let Some((case, answer)) = failed.first() {
-        panic!("{} of {} pairs, the first: {answer}\nwriter {}\nreader {}", failed.len(), cases.len(), case["writer"], case["reader"]);
+        panic!(
+            "{} of {} pairs, the first: {answer}\nwriter {}\nreader {}",
+            failed.len(),
+            cases.len(),
+            case["writer"],
+            case["reader"]
+        );
     }
     assert!(values > cases.len() as u64, "{values} values");
 }

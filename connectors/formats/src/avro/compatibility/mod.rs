@@ -1,8 +1,8 @@
 //! Whether an Avro schema may follow others under a subject, by the levels of Confluent's schema registry.
 //!
 //! Logical types play no part, as in Avro for Java's `SchemaCompatibility`: it compares `Schema.getType()` and never looks at
-//! `logicalType`. So a decimal's scale may change under any level, and a timestamp may become a plain long: the bytes can still be read, they
-//! mean something else. Defaults are looked at only where a field needs one.
+//! `logicalType`. So a decimal's scale may change under any level, and a timestamp may become a plain long: the bytes can
+//! still be read, they mean something else.
 mod resolution;
 mod schema;
 
@@ -84,7 +84,9 @@ impl fmt::Display for Compatibility {
 
 /// A word that is no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a compatibility level: NONE, BACKWARD, BACKWARD_TRANSITIVE, FORWARD, FORWARD_TRANSITIVE, FULL and FULL_TRANSITIVE are")]
+#[error(
+    "`{0}` is not a compatibility level: NONE, BACKWARD, BACKWARD_TRANSITIVE, FORWARD, FORWARD_TRANSITIVE, FULL and FULL_TRANSITIVE are"
+)]
 pub struct UnknownCompatibility(String);
 
 /// In upper or lower case.
@@ -141,8 +143,8 @@ pub enum Direction {
 pub struct Incompatibility {
     /// What kind of thing.
     pub kind: IncompatibilityKind,
-    /// Where in the reader's schema, as a JSON pointer such as `/fields/3/type/1`; `/` is the schema itself. Where the writer has a union, the
-    /// number of the writer's branch.
+    /// Where in the reader's schema, as a JSON pointer such as `/fields/3/type/1`; `/` is the schema itself. Where the writer
+    /// has a union, the number of the writer's branch.
     pub path: String,
     /// What it is, for people.
     pub message: String,
@@ -169,9 +171,13 @@ pub fn incompatibilities(reader: &AvroSchema, writer: &AvroSchema) -> Result<Vec
     resolution::incompatibilities(reader, writer, Direction::Backward, 0)
 }
 
-/// What keeps `new` from following the schemas `existing`, newest first, at a level; nothing if it may. As the registry does, this ends with
-/// the first of the existing schemas that does not fit.
-pub fn check_compatibility(level: Compatibility, new: &AvroSchema, existing: &[AvroSchema]) -> Result<Vec<Incompatibility>, TooComplex> {
+/// What keeps `new` from following the schemas `existing`, newest first, at a level; nothing if it may. As the registry does,
+/// this ends with the first of the existing schemas that does not fit.
+pub fn check_compatibility(
+    level: Compatibility,
+    new: &AvroSchema,
+    existing: &[AvroSchema],
+) -> Result<Vec<Incompatibility>, TooComplex> {
     for (against, old) in existing.iter().enumerate().take(level.versions_max()) {
         let mut found = Vec::new();
         for &direction in level.directions() {

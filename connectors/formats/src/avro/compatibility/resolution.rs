@@ -1,10 +1,13 @@
-//! Whether data of one schema can be read with another: the section "Schema Resolution" of the Avro specification 1.12, decided as Avro for
-//! Java's `SchemaCompatibility` does, which is what Confluent's registry asks.
+//! Whether data of one schema can be read with another: the section "Schema Resolution" of the Avro specification 1.12,
+//! decided as Avro for Java's `SchemaCompatibility` (1.9 and later) does, which is what Confluent's registry asks.
 //!
-//! Types may contain themselves, so this is a question about a graph. Its nodes are pairs of a reader's and a writer's type, its edges go to
-//! the pairs that a pair depends on. All pairs that can be reached are found first; then those that cannot be read are marked, and what
-//! depends on them, until nothing changes. What is not marked then can be read, however the types refer to each other. Nothing here
-//! recurses, and the number of edges is bounded.
+//! Types may contain themselves, so this is a question about a graph. Its nodes are pairs of a reader's and a writer's type,
+//! its edges go to the pairs that a pair depends on. All pairs that can be reached are found first; then those that cannot be
+//! read are marked, and what depends on them, until nothing changes. What is not marked then can be read, however the types
+//! refer to each other. Nothing here recurses, and the number of edges is bounded.
+//!
+//! Java remembers what it assumed of a pair while it was looking at it, even if that turns out wrong, and so can call readable
+//! what is not. This does not follow it there.
 use std::collections::{HashMap, HashSet};
 
 use super::{
@@ -22,8 +25,8 @@ const INCOMPATIBILITIES_MAX: usize = 1000;
 #[error("the schemas are too complex to be compared: more than {EDGES_MAX} pairs of their types would have to be")]
 pub struct TooComplex;
 
-/// What keeps data that `writer` wrote from being read with `reader`; nothing if it can be read. `against` and `direction` are noted in what
-/// is found.
+/// What keeps data that `writer` wrote from being read with `reader`; nothing if it can be read. `against` and `direction` are
+/// noted in what is found.
 pub(super) fn incompatibilities(
     reader: &AvroSchema,
     writer: &AvroSchema,
@@ -297,16 +300,22 @@ impl<'s> Graph<'s> {
                 (IncompatibilityKind::TypeMismatch, message)
             }
             Problem::Name => {
-                let message = format!("the reader's {} is the writer's {}, without an alias of that name", describe(reader), describe(writer));
+                let message = format!(
+                    "the reader's {} is the writer's {}, without an alias of that name",
+                    describe(reader),
+                    describe(writer)
+                );
                 (IncompatibilityKind::NameMismatch, message)
             }
             Problem::Size => {
                 let size = |kind: &AvroType| if let AvroType::Fixed { size, .. } = kind { *size } else { 0 };
-                let message = format!("{} has {} bytes at the reader and {} at the writer", describe(reader), size(reader), size(writer));
+                let message =
+                    format!("{} has {} bytes at the reader and {} at the writer", describe(reader), size(reader), size(writer));
                 (IncompatibilityKind::FixedSizeMismatch, message)
             }
             Problem::Symbols(symbols) => {
-                let message = format!("the reader's {} lacks the symbols {} and has no default", describe(reader), symbols.join(", "));
+                let message =
+                    format!("the reader's {} lacks the symbols {} and has no default", describe(reader), symbols.join(", "));
                 (IncompatibilityKind::MissingEnumSymbols, message)
             }
             Problem::NoDefault(index) => {

@@ -153,11 +153,7 @@ impl<'v> Parser<'v> {
     }
 
     /// Runs `parse` one level further down.
-    fn at<T>(
-        &mut self,
-        segment: impl ToString,
-        parse: impl FnOnce(&mut Self) -> Result<T, SchemaError>,
-    ) -> Result<T, SchemaError> {
+    fn at<T>(&mut self, segment: impl ToString, parse: impl FnOnce(&mut Self) -> Result<T, SchemaError>) -> Result<T, SchemaError> {
         self.path.push(segment.to_string());
         let parsed = parse(self);
         self.path.pop();
