@@ -33,6 +33,8 @@ mod positions;
 mod random_kills;
 #[path = "blackbox/s3.rs"]
 mod s3;
+#[path = "blackbox/schemas.rs"]
+mod schemas;
 #[path = "blackbox/server_faults.rs"]
 mod server_faults;
 #[path = "blackbox/shipped_pipelines.rs"]
