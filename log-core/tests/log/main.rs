@@ -6,4 +6,5 @@ mod damage;
 mod internal_topics;
 mod model;
 mod read_only;
+mod schemas;
 mod support;

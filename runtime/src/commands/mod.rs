@@ -5,6 +5,7 @@ pub(crate) mod drop;
 pub(crate) mod read;
 pub(crate) mod resnapshot;
 pub(crate) mod run;
+pub(crate) mod schemas;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod topics;
