@@ -12,6 +12,7 @@ use crate::data_dir;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{LogError, Result};
 use crate::group_offsets::{self, GroupOffsets};
+use crate::journal;
 use crate::names;
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, PartitionId};
@@ -417,8 +418,7 @@ impl Core {
 
     /// The pipelines that have a journal, and those that topics name.
     fn pipeline_names(&self) -> Result<HashSet<String>> {
-        let directories = durable_file::list_dir(&self.journals_dir())?;
-        let mut names: HashSet<_> = directories.iter().filter_map(|name| names::unescape_pipeline(name)).collect();
+        let mut names: HashSet<_> = journal::pipelines(&self.journals_dir())?.into_iter().collect();
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         names.extend(topics.values().map(|topic| topic.metadata.pipeline.clone()));
         Ok(names)

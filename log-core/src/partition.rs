@@ -31,7 +31,7 @@ pub struct Backlog {
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) dir: PathBuf,
-    files: Arc<OpenFiles>,
+    pub(crate) files: Arc<OpenFiles>,
     state: RwLock<PartitionState>,
 }
 
@@ -53,7 +53,7 @@ impl PartitionState {
     }
 
     /// The segment at `index` ends before this offset and this byte.
-    fn segment_end(&self, index: usize) -> (Offset, u64) {
+    pub(crate) fn segment_end(&self, index: usize) -> (Offset, u64) {
         match (self.segments.get(index), self.segments.get(index + 1)) {
             (Some(segment), Some(next)) => (next.base_offset(), segment.committed_bytes()),
             _ => (self.end_offset, self.last_segment_bytes),
@@ -175,12 +175,12 @@ impl Partition {
                         want = (*left).max(need);
                         break;
                     }
-                    Err(error) => return Err(segment.damaged(place.position, &error)),
+                    Err(error) => return Err(segment.damaged(place, None, &error)),
                 };
                 segment.check_place(&header, place, committed)?;
                 if header.next_offset() > segment_end {
                     let error = BatchError::BaseOffset { found: header.next_offset(), expected: segment_end };
-                    return Err(segment.damaged(place.position, &error));
+                    return Err(segment.damaged(place, None, &error));
                 }
                 let total = header.total_bytes as u64;
                 let wanted = header.next_offset() > from;
@@ -190,14 +190,15 @@ impl Partition {
                 if rest.len() < header.total_bytes {
                     if read < len {
                         let error = BatchError::Short { need: total, have: rest.len() as u64 };
-                        return Err(segment.damaged(place.position, &error));
+                        return Err(segment.damaged(place, Some(header.next_offset()), &error));
                     }
                     want = (*left).max(total);
                     break;
                 }
                 if wanted {
                     let bytes = chunk.slice(at..at + header.total_bytes);
-                    header.check_crc(&bytes).map_err(|error| segment.damaged(place.position, &error))?;
+                    let damaged = |error| segment.damaged(place, Some(header.next_offset()), &error);
+                    header.check_crc(&bytes).map_err(damaged)?;
                     batches.push(RecordBatch { header, bytes });
                     *left = left.saturating_sub(total);
                 }
@@ -209,7 +210,7 @@ impl Partition {
         }
         if place.position != committed {
             let error = BatchError::BaseOffset { found: segment_end, expected: place.base_offset };
-            return Err(segment.damaged(place.position, &error));
+            return Err(segment.damaged(place, None, &error));
         }
         Ok(*left > 0)
     }
@@ -228,7 +229,7 @@ impl Partition {
             bytes = bytes.saturating_sub(place.position);
             let mut header = [0; crate::batch::HEADER_BYTES];
             segment.open(&self.files)?.read_at(&mut header, place.position)?;
-            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place.position, &error))?;
+            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place, None, &error))?;
             oldest_timestamp_ms = Some(header.base_timestamp_ms);
         }
         Ok(Backlog { records: (state.end_offset - from) as u64, bytes, oldest_timestamp_ms })

@@ -16,11 +16,12 @@ use crate::topic::TopicInner;
 pub(crate) struct Image {
     pub(crate) sequence: u64,
     pub(crate) position: Option<Bytes>,
-    pub(super) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
+    pub(crate) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
 }
 
 impl Image {
-    pub(super) fn from_checkpoint(checkpoint: &Checkpoint, deleted: &HashSet<Uuid>) -> Self {
+    /// What a checkpoint says, less topics that were deleted after it.
+    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, deleted: &HashSet<Uuid>) -> Self {
         let mut partitions = BTreeMap::new();
         for (topic, images) in checkpoint.topics.iter().filter(|(topic, _)| !deleted.contains(topic)) {
             for (number, image) in images {
@@ -32,7 +33,8 @@ impl Image {
         Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), partitions }
     }
 
-    pub(super) fn checkpoint(&self) -> Checkpoint {
+    /// The checkpoint that says this.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         let mut topics: Vec<(Uuid, Vec<_>)> = Vec::new();
         for ((topic, number), image) in &self.partitions {
             match topics.last_mut() {
@@ -44,7 +46,7 @@ impl Image {
     }
 
     /// Adds a piece behind what is there, checking that it belongs exactly there.
-    pub(super) fn add(&mut self, piece: &Piece) -> Result<(), &'static str> {
+    pub(crate) fn add(&mut self, piece: &Piece) -> Result<(), &'static str> {
         let image = self.partitions.entry((piece.topic, piece.partition)).or_default();
         if piece.base_offset != image.next_offset || piece.next_offset <= piece.base_offset || piece.length == 0 {
             return Err("a piece of the commit does not continue its partition");

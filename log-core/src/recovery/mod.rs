@@ -14,7 +14,8 @@ use bytes::Bytes;
 use tracing::info;
 use uuid::Uuid;
 
-use self::image::{Image, Known};
+pub(crate) use self::image::Image;
+use self::image::Known;
 use self::new_files::Tail;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
@@ -149,7 +150,8 @@ pub(crate) fn view(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Imag
     Ok(Some(image))
 }
 
-fn deleted_topics(loaded: &Loaded) -> HashSet<Uuid> {
+/// The topics that entries behind the checkpoint say are deleted.
+pub(crate) fn deleted_topics(loaded: &Loaded) -> HashSet<Uuid> {
     let deleted = loaded.entries.iter().filter_map(|(_, entry)| match entry {
         Entry::TopicDeleted { topic, .. } => Some(*topic),
         _ => None,
@@ -171,7 +173,7 @@ fn refuse_orphans(dir: &Path, topic: &TopicInner) -> Result<()> {
 }
 
 impl Loaded {
-    fn damaged(&self, position: u64, problem: &str) -> LogError {
+    pub(crate) fn damaged(&self, position: u64, problem: &str) -> LogError {
         let problem = problem.to_owned();
         LogError::Corrupt { path: self.path.clone(), position, problem, advice: ADVICE_DAMAGE }
     }
@@ -423,7 +425,7 @@ struct LocatedPiece<'a> {
 }
 
 /// True when the segment holds the piece's bytes.
-fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
+pub(crate) fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     let whole = for_each_chunk(file, piece, |chunk| {
         digest.update(chunk);

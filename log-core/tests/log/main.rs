@@ -6,4 +6,7 @@ mod damage;
 mod internal_topics;
 mod model;
 mod read_only;
+mod repair;
+mod strangers;
 mod support;
+mod verify;
