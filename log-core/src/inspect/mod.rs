@@ -12,6 +12,9 @@ mod scan;
 mod survey;
 mod verification;
 
+#[cfg(test)]
+mod fault_tests;
+
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;

@@ -189,7 +189,7 @@ fn what_is_left_of_larger_damage_is_saved() {
     });
     assert_eq!(planned[0].records, Some(3));
     check("two whole batches", &[(first.0.start, second.0.end)], &|bytes| {
-        bytes[first.1.start as usize..second.1.end as usize].fill(0)
+        bytes[first.1.start as usize..second.1.end as usize].fill(0);
     });
     check("from one into the next", &[(second.0.start, third.0.end)], &|bytes| {
         bytes[second.1.start as usize + 5..third.1.start as usize + 30].fill(0xee);

@@ -159,6 +159,7 @@ fn log_crash_09_strangers_and_links() {
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious");
     assert_eq!(fs::read_to_string(outside.join("00000000000000000000.log")).unwrap(), "precious");
 
+    let (dir, _) = sample();
     // A committed segment that is a link to nothing is missing; nothing is made in its place.
     let error = refused(dir.path(), |dir| {
         let path = segment_path(dir, "t", 0, 0);
