@@ -113,7 +113,8 @@ fn batches_of_another_writer_are_read_whatever_their_codec() {
         assert_eq!(theirs.len(), 2004);
         let (ours, codecs) = our_records(&file);
         assert_eq!(ours, theirs, "{codec}");
-        assert!(codecs.iter().all(|found| codec.starts_with(found.as_str())), "{codec}: {codecs:?}");
+        // A single record is not worth compressing.
+        assert!(codecs[1..].iter().all(|found| codec.starts_with(found.as_str())), "{codec}: {codecs:?}");
     }
 }
 
