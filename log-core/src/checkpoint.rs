@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::durable_file::{self, DurableFile};
 use crate::error::Result;
-use crate::journal::format::{Checkpoint, PartitionImage, SegmentImage};
+use crate::journal::format::{Checkpoint, PartitionImage, SegmentImage, TopicImage};
 use crate::journal::{JournalFile, NewJournal};
 use crate::log::Core;
 use crate::open_files::OpenFiles;
@@ -51,6 +51,8 @@ impl PendingCheckpoint {
     /// Syncs what the checkpoint speaks of, and begins the new file.
     pub(crate) fn sync(&mut self, files: &OpenFiles) -> Result<()> {
         durable_file::sync_together(&self.dirty.segments, |segment| segment.open(files)?.sync_data())?;
+        self.dirty.dirs.sort_unstable();
+        self.dirty.dirs.dedup();
         durable_file::sync_together(&self.dirty.dirs, |dir| durable_file::sync_dir(dir))?;
         self.new = Some(NewJournal::begin(&self.dir, self.old_number + 1, self.salt, &self.checkpoint)?);
         Ok(())
@@ -95,8 +97,8 @@ fn run(pipeline: &Pipeline, core: &Core, mut pending: PendingCheckpoint) {
 
 /// What a checkpoint says of these topics, as they are.
 pub(crate) fn image(sequence: u64, position: Option<Bytes>, topics: &[Arc<TopicInner>]) -> Checkpoint {
-    let topics = topics.iter().map(|topic| (topic.metadata.id, partition_images(topic)));
-    Checkpoint { sequence, position, topics: topics.filter(|(_, partitions)| !partitions.is_empty()).collect() }
+    let topics = topics.iter().map(|topic| TopicImage { topic: topic.metadata.entry(), partitions: partition_images(topic) });
+    Checkpoint { sequence, position, topics: topics.collect() }
 }
 
 /// The partitions of a topic that ever had records.

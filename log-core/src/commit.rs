@@ -1,6 +1,7 @@
 //! Where the batches of one commit go, and the writing of them.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -203,12 +204,22 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
     let pieces: Vec<_> = pieces.collect();
     durable_file::sync_together(&pieces, |piece| {
         piece.segment.open(files)?.sync_data()?;
-        if piece.creates { durable_file::sync_dir(&piece.partition().dir) } else { Ok(()) }
+        if piece.creates {
+            let partition = piece.partition();
+            partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
+            partition.set_dir_durable();
+        }
+        Ok(())
     })
 }
 
 fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
-    if piece.creates { piece.segment.create(files) } else { piece.segment.open(files) }
+    if piece.creates {
+        piece.partition().create_dir()?;
+        piece.segment.create(files)
+    } else {
+        piece.segment.open(files)
+    }
 }
 
 /// Writes the journal entry of the commit into `entry`; returns where its inline bytes begin.
@@ -248,7 +259,7 @@ pub(crate) fn write_inline(plan: &Plan, inline: &[u8], files: &OpenFiles, dirty:
         rest = after;
         open(piece, files)?.write_all_at(bytes, piece.file_position)?;
         if piece.creates {
-            dirty.dirs.push(piece.partition().dir.clone());
+            dirty.dirs.extend(piece.partition().dirs_to_sync().map(Path::to_owned));
         }
         if !piece.segment.set_dirty(true) {
             dirty.segments.push(piece.segment.clone());

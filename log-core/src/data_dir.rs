@@ -4,11 +4,11 @@
 //! <data directory>/
 //!   log.json                 {"format": "mainstem-log", "format_version": 1}
 //!   lock                     locked while a runtime has the log open; holds its process id
-//!   topics/<name>/           see `topic`
 //!   journals/<pipeline>/     see `journal`; bytes other than letters, digits, `_`, `-` as %XX
+//!   topics/<name>/           see `topic`
 //! ```
 //!
-//! Directories whose names begin with a dot are being made or removed.
+//! Directories whose names begin with `.deleted-` are being removed.
 
 use std::path::Path;
 

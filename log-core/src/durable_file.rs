@@ -202,11 +202,11 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
     Ok(file_len(path)?.is_some())
 }
 
-/// The names in a directory, sorted; none when it does not exist. Names that are not UTF-8 are not ours.
+/// The names in a directory, sorted; none when it does not exist or is something else. Names that are not UTF-8 are not ours.
 pub(crate) fn list_dir(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
         Err(error) => return Err(LogError::io("list", path, error)),
     };
     let mut names = Vec::new();

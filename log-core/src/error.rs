@@ -77,8 +77,8 @@ pub enum LogError {
     /// There is no such topic, or it was deleted.
     #[error("topic `{0}` does not exist")]
     UnknownTopic(String),
-    /// A journal holds records of a topic that is not there.
-    #[error("the journal in {} holds records of topic {topic}, whose directory is missing; {}", journal.display(), ADVICE_DAMAGE)]
+    /// A journal holds records of a topic that it does not name.
+    #[error("the journal in {} holds records of topic {topic}, which it does not name; {}", journal.display(), ADVICE_DAMAGE)]
     TopicMissing {
         /// The journal's directory.
         journal: PathBuf,

@@ -90,8 +90,7 @@ impl GroupOffsets {
 
     /// The next offsets that `group` reported for a topic; empty when it never did.
     pub fn get(&self, group: &str, topic_id: Uuid) -> BTreeMap<PartitionId, Offset> {
-        let contents = self.core.offsets.lock();
-        contents.groups.get(group).and_then(|topics| topics.get(&topic_id)).cloned().unwrap_or_default()
+        self.core.reported(group, topic_id)
     }
 
     /// The names of all groups that ever reported, sorted.
@@ -126,6 +125,14 @@ impl GroupOffsets {
         }
         drop(contents);
         self.core.offsets.changed.notify_all();
+    }
+}
+
+impl Core {
+    /// The next offsets that a group reported for a topic.
+    pub(crate) fn reported(&self, group: &str, topic_id: Uuid) -> BTreeMap<PartitionId, Offset> {
+        let contents = self.offsets.lock();
+        contents.groups.get(group).and_then(|topics| topics.get(&topic_id)).cloned().unwrap_or_default()
     }
 }
 
@@ -265,7 +272,7 @@ fn shorten(core: &Arc<Core>, topic: &Topic) -> Result<()> {
         keys.map(|key| (key.clone(), contents.get(&key.group, key.topic, key.partition))).collect()
     };
     write(core, topic, &records)?;
-    core.pipeline(SYSTEM_PIPELINE).trim(core, partition, start_offset)
+    core.pipeline(SYSTEM_PIPELINE).trim(core, &[(partition, start_offset)])
 }
 
 /// Forgets a topic that was deleted.

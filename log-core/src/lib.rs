@@ -33,6 +33,9 @@ mod journal;
 mod pipeline;
 mod recovery;
 
+// What is not kept.
+mod retention;
+
 // How it is looked at from outside, and mended.
 mod inspect;
 
@@ -64,6 +67,7 @@ pub use crate::{
     partitioner::{murmur2, partition_for},
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},
+    retention::{Removed, Retention},
     schema_store::{SchemaStore, SchemaVersion},
     topic::Topic,
 };

@@ -13,11 +13,13 @@ use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{LogError, Result};
 use crate::group_offsets::{self, GroupOffsets};
 use crate::journal;
+use crate::journal::format::TopicEntry;
 use crate::names;
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, PartitionId};
 use crate::pipeline::{Pipeline, PipelineLog, StoredPosition};
 use crate::recovery;
+use crate::retention::{self, Removed, Retention};
 use crate::schema_store::{self, SchemaStore};
 use crate::topic::{self, PARTITIONS_MAX, Topic, TopicInner, TopicMetadata};
 
@@ -86,7 +88,6 @@ impl Log {
         // What is found may have got its name just before a crash; from here on commits rely on it.
         durable_file::sync_dir(&core.topics_dir())?;
         durable_file::sync_dir(&core.journals_dir())?;
-        core.load_topics()?;
         core.recover_pipelines()?;
         core.remove_unfinished()?;
         schema_store::load(&core)?;
@@ -147,7 +148,14 @@ impl Log {
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.core.check_writable()?;
         let topic = self.core.topic(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))?;
-        self.core.delete_topic(&topic.inner)
+        self.core.delete_topics(topic.pipeline(), std::slice::from_ref(&topic.inner))
+    }
+
+    /// Removes what a topic need not keep any more, in whole segments. `readers` are the groups whose reports say what is still to be
+    /// read; one that never reported needs all. Waits for a checkpoint of the topic's pipeline if there is something to remove.
+    pub fn retain(&self, topic: &Topic, retention: &Retention, readers: &[&str]) -> Result<Removed> {
+        self.core.check_writable()?;
+        retention::apply(&self.core, &topic.inner, retention, readers)
     }
 
     /// The committed ends of all partitions of a topic at one instant, exclusive: no commit is half in it.
@@ -196,9 +204,7 @@ impl Log {
         if pipeline.is_in_use() {
             return Err(LogError::PipelineInUse(name.to_owned()));
         }
-        for topic in self.core.topics_of(name) {
-            self.core.delete_topic(&topic)?;
-        }
+        self.core.delete_topics(name, &self.core.topics_of(name))?;
         pipeline.delete()?;
         self.core.pipelines.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
@@ -291,7 +297,7 @@ impl Core {
         if internal { self.options.segment_bytes.min(INTERNAL_SEGMENT_BYTES) } else { self.options.segment_bytes }
     }
 
-    fn topics_dir(&self) -> PathBuf {
+    pub(crate) fn topics_dir(&self) -> PathBuf {
         self.dir.join(data_dir::TOPICS_DIR)
     }
 
@@ -331,38 +337,43 @@ impl Core {
             match self.topic(name) {
                 Some(existing) => existing.inner.metadata.check_same(partitions, pipeline)?,
                 None => {
-                    let metadata = new.entry(name).or_insert_with(|| TopicMetadata::new(name, partitions, pipeline));
+                    let entry = || TopicEntry { id: Uuid::new_v4(), name: name.to_owned(), partitions };
+                    let metadata = new.entry(name).or_insert_with(|| TopicMetadata::new(pipeline, entry()));
                     metadata.check_same(partitions, pipeline)?;
                 }
             }
         }
-        let new: Vec<TopicMetadata> = new.into_values().collect();
-        for topic in &new {
-            // The remains of an attempt whose last sync failed: it was never returned, so nothing is in it.
-            topic::remove_dir(&self.topics_dir().join(&topic.name))?;
-        }
         if !new.is_empty() {
-            topic::create_dirs(&self.topics_dir(), &new)?;
-        }
-        {
-            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-            for metadata in new {
-                let dir = self.topics_dir().join(&metadata.name);
-                let name = metadata.name.clone();
-                topics.insert(name, Arc::new(TopicInner::new(dir, metadata, &self.files, &self.publication)));
-            }
+            let new = new.values().map(TopicMetadata::entry).collect();
+            self.pipeline(pipeline).create_topics(self, new)?;
         }
         let topic = |name: &str| self.topic(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()));
         wanted.iter().map(|(name, _)| topic(name)).collect()
     }
 
-    fn delete_topic(&self, topic: &TopicInner) -> Result<()> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if topic.deleted.load(Ordering::Acquire) {
-            return Err(LogError::UnknownTopic(topic.metadata.name.clone()));
+    /// Takes new topics into memory.
+    pub(crate) fn add_topics(&self, pipeline: &str, new: Vec<TopicEntry>) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in new {
+            let topic = self.new_topic(pipeline, entry);
+            topics.insert(topic.metadata.name.clone(), topic);
         }
-        self.pipeline(&topic.metadata.pipeline).delete_topic(self, topic)?;
-        group_offsets::forget_topic(self, topic.metadata.id);
+    }
+
+    fn new_topic(&self, pipeline: &str, entry: TopicEntry) -> Arc<TopicInner> {
+        let dir = self.topics_dir().join(&entry.name);
+        Arc::new(TopicInner::new(dir, TopicMetadata::new(pipeline, entry), &self.files, &self.publication))
+    }
+
+    fn delete_topics(&self, pipeline: &str, topics: &[Arc<TopicInner>]) -> Result<()> {
+        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gone) = topics.iter().find(|topic| topic.deleted.load(Ordering::Acquire)) {
+            return Err(LogError::UnknownTopic(gone.metadata.name.clone()));
+        }
+        if !topics.is_empty() {
+            self.pipeline(pipeline).delete_topics(self, topics)?;
+        }
+        topics.iter().for_each(|topic| group_offsets::forget_topic(self, topic.metadata.id));
         Ok(())
     }
 
@@ -386,60 +397,57 @@ impl Core {
         pipelines.entry(name.to_owned()).or_insert_with(|| Pipeline::new(name, dir())).clone()
     }
 
-    /// Reads the metadata of topics that are not known yet, and forgets those whose directories are gone.
-    fn load_topics(&self) -> Result<()> {
-        let dir = self.topics_dir();
-        let mut found = BTreeMap::new();
-        let known = self.topics.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for name in durable_file::list_dir(&dir)? {
-            let topic_dir = dir.join(&name);
-            // A file or directory that somebody else put there is not ours to judge.
-            if names::check_topic(&name).is_err()
-                || name.starts_with(topic::UNFINISHED_PREFIX)
-                || !durable_file::exists(&topic_dir.join(topic::METADATA_FILE))?
-            {
-                continue;
-            }
-            let metadata = TopicMetadata::load(&topic_dir, &name)?;
-            let topic = match known.get(&name).filter(|known| known.metadata.id == metadata.id) {
-                Some(known) => known.clone(),
-                None => Arc::new(TopicInner::new(topic_dir, metadata, &self.files, &self.publication)),
+    /// Makes the topics of a pipeline those that its journal names, and returns them. Those that are known already go on.
+    ///
+    /// # Errors
+    /// When another pipeline's journal names one of them too.
+    pub(crate) fn set_topics(&self, pipeline: &str, found: &[TopicEntry]) -> Result<Vec<Arc<TopicInner>>> {
+        let ids: HashSet<Uuid> = found.iter().map(|entry| entry.id).collect();
+        let gone = self.topics_of(pipeline).into_iter().map(|topic| topic.metadata.id).filter(|id| !ids.contains(id));
+        self.forget_topics(&gone.collect());
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = Vec::with_capacity(found.len());
+        for entry in found {
+            let topic = match topics.get(&entry.name) {
+                Some(known) if known.metadata.id == entry.id => known.clone(),
+                // What was read of the other pipeline may be older than this.
+                Some(other) if self.read_only => {
+                    other.deleted.store(true, Ordering::Release);
+                    self.new_topic(pipeline, entry.clone())
+                }
+                Some(other) => {
+                    let (topic, owner) = (entry.name.clone(), other.metadata.pipeline.clone());
+                    return Err(LogError::TopicOwner { topic, owner, pipeline: pipeline.to_owned() });
+                }
+                None => self.new_topic(pipeline, entry.clone()),
             };
-            found.insert(name, topic);
+            topics.insert(entry.name.clone(), topic.clone());
+            current.push(topic);
         }
-        for (name, topic) in known {
-            if found.get(&name).is_none_or(|found| !Arc::ptr_eq(found, &topic)) {
-                topic.deleted.store(true, Ordering::Release);
-            }
-        }
-        *self.topics.write().unwrap_or_else(PoisonError::into_inner) = found;
-        Ok(())
+        Ok(current)
     }
 
-    /// The pipelines that have a journal, and those that topics name.
+    /// The pipelines that have a journal.
     fn pipeline_names(&self) -> Result<HashSet<String>> {
-        let mut names: HashSet<_> = journal::pipelines(&self.journals_dir())?.into_iter().collect();
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        names.extend(topics.values().map(|topic| topic.metadata.pipeline.clone()));
-        Ok(names)
+        Ok(journal::pipelines(&self.journals_dir())?.into_iter().collect())
     }
 
     fn recover_pipelines(&self) -> Result<()> {
         for name in self.pipeline_names()? {
             let pipeline = self.pipeline(&name);
-            if let Some(recovered) = recovery::recover(&pipeline.dir, &self.topics_of(&name))? {
-                self.forget_topics(&recovered.deleted);
-                pipeline.set_recovered(recovered);
+            if let Some(loaded) = journal::load(&pipeline.dir)? {
+                let topics = self.set_topics(&name, &loaded.topics()?.live)?;
+                pipeline.set_recovered(recovery::recover(&pipeline.dir, &loaded, &topics, &self.topics_dir())?);
             }
         }
-        Ok(())
+        recovery::refuse_orphans(&self.topics_dir(), |name| self.topic(name).is_some())
     }
 
-    /// Removes directories that a crash left half made or half removed.
+    /// Removes directories that a crash left half removed.
     fn remove_unfinished(&self) -> Result<()> {
         for dir in [self.topics_dir(), self.journals_dir()] {
             for name in durable_file::list_dir(&dir)? {
-                if name.starts_with(".created-") || name.starts_with(".deleted-") {
+                if name.starts_with(topic::REMOVED_PREFIX) {
                     durable_file::remove_dir_all(&dir.join(name))?;
                 }
             }
@@ -463,21 +471,23 @@ impl Core {
     }
 
     fn try_view(&self) -> Result<()> {
-        self.load_topics()?;
         let names = self.pipeline_names()?;
         for name in &names {
-            let topics = self.topics_of(name);
+            let dir = self.journals_dir().join(names::escape_pipeline(name));
+            let Some(loaded) = journal::load(&dir)? else { continue };
+            let topics = self.set_topics(name, &loaded.topics()?.live)?;
             let image = {
                 let _publication = self.publication.write().unwrap_or_else(PoisonError::into_inner);
-                recovery::view(&self.journals_dir().join(names::escape_pipeline(name)), &topics)?
+                recovery::view(&dir, &loaded, &topics)?
             };
-            if let Some(image) = image {
-                self.pipeline(name).set_position(image.sequence, image.position);
-            }
+            self.pipeline(name).set_position(image.sequence, image.position);
             for topic in topics {
                 topic.commits.send_modify(|count| *count = count.wrapping_add(1));
             }
         }
+        let all = self.topics.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let gone = all.values().filter(|topic| !names.contains(&topic.metadata.pipeline)).map(|topic| topic.metadata.id);
+        self.forget_topics(&gone.collect());
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The committed part of one partition, as readers see it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
 use crate::batch::{BatchHeader, RecordBatch};
+use crate::durable_file;
 use crate::error::{BatchError, LogError, Result};
 use crate::open_files::OpenFiles;
 use crate::segment::{BatchPlace, INDEX_INTERVAL_BYTES, Segment};
@@ -27,10 +29,26 @@ pub struct Backlog {
     pub oldest_timestamp_ms: Option<i64>,
 }
 
+/// A partition's directory, the topic's, and the one of all topics.
+const DIR_LEVELS: usize = 3;
+
+/// Makes a partition's directory, and its topic's.
+pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+    dir.parent().map_or(Ok(()), durable_file::create_dir)?;
+    durable_file::create_dir(dir)
+}
+
+/// The directories to sync before names in a partition's directory are durable, however new it is.
+pub(crate) fn dirs_above(dir: &Path) -> impl Iterator<Item = &Path> {
+    dir.ancestors().take(DIR_LEVELS)
+}
+
 /// One partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) dir: PathBuf,
+    /// The names of `dir` and of the topic's directory are durable.
+    dir_is_durable: AtomicBool,
     pub(crate) files: Arc<OpenFiles>,
     state: RwLock<PartitionState>,
 }
@@ -68,7 +86,23 @@ impl PartitionState {
 
 impl Partition {
     pub(crate) fn new(dir: PathBuf, files: Arc<OpenFiles>) -> Self {
-        Self { dir, files, state: RwLock::default() }
+        Self { dir, dir_is_durable: AtomicBool::new(false), files, state: RwLock::default() }
+    }
+
+    /// Makes the directory of the segments.
+    pub(crate) fn create_dir(&self) -> Result<()> {
+        if self.dir_is_durable.load(Ordering::Acquire) { Ok(()) } else { create_dir(&self.dir) }
+    }
+
+    /// The directories to sync before a new segment's name is durable.
+    pub(crate) fn dirs_to_sync(&self) -> impl Iterator<Item = &Path> {
+        let levels = if self.dir_is_durable.load(Ordering::Acquire) { 1 } else { DIR_LEVELS };
+        self.dir.ancestors().take(levels)
+    }
+
+    /// Notes that all of [`dirs_to_sync`](Self::dirs_to_sync) were synced.
+    pub(crate) fn set_dir_durable(&self) {
+        self.dir_is_durable.store(true, Ordering::Release);
     }
 
     pub(crate) fn start_offset(&self) -> Offset {
@@ -105,13 +139,35 @@ impl Partition {
         state.last_segment_bytes = committed_bytes;
     }
 
-    /// Moves the start up to `start_offset`, at most to the end, and takes out the segments wholly before it, except the
-    /// last. Their files are left to the caller.
+    /// Moves the start up to `start_offset`, at most to the end, and takes out the segments wholly before it. Their files are left to
+    /// the caller.
     pub(crate) fn trim(&self, start_offset: Offset) -> Vec<Arc<Segment>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.start_offset = start_offset.clamp(state.start_offset, state.end_offset);
-        let kept = state.segment_of(state.start_offset);
-        state.segments.drain(..kept).collect()
+        let all = state.start_offset == state.end_offset;
+        let kept = if all { state.segments.len() } else { state.segment_of(state.start_offset) };
+        let removed = state.segments.drain(..kept).collect();
+        if all {
+            state.last_segment_bytes = 0;
+        }
+        removed
+    }
+
+    /// When the first record of a segment was appended, in milliseconds since 1970.
+    pub(crate) fn first_time(&self, segment: &Segment) -> Result<i64> {
+        let first = BatchPlace { base_offset: segment.base_offset(), position: 0 };
+        let mut header = [0; crate::batch::HEADER_BYTES];
+        segment.open(&self.files)?.read_at(&mut header, 0)?;
+        let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(first, None, &error))?;
+        Ok(header.base_timestamp_ms)
+    }
+
+    /// When the last record before `end` was appended; nothing if there is none.
+    pub(crate) fn newest_time(&self, end: Offset) -> Result<Option<i64>> {
+        if end <= self.start_offset() {
+            return Ok(None);
+        }
+        Ok(self.read(end - 1, 1)?.last().map(RecordBatch::max_timestamp_ms))
     }
 
     /// Whole committed batches from the one that holds `from` on: at least one, then as many as fit `bytes_max`.

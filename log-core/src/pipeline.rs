@@ -1,6 +1,7 @@
 //! Commits: the one way that anything gets into the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -13,8 +14,8 @@ use crate::checkpoint::{self, PendingCheckpoint};
 use crate::commit::{self, Plan};
 use crate::durable_file;
 use crate::error::{LogError, Result};
-use crate::journal::JournalFile;
-use crate::journal::format::{self, Checkpoint};
+use crate::journal::format::{self, Checkpoint, TopicEntry};
+use crate::journal::{self, JournalFile};
 use crate::log::{Core, LogOptions};
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionId};
@@ -63,6 +64,11 @@ impl PipelineLog {
         self.pipeline.position()
     }
 
+    /// From now on a segment is followed by a new one rather than grow beyond this many bytes.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.pipeline.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// The sequence that the next commit will have.
     pub fn next_sequence(&self) -> u64 {
         self.pipeline.lock().sequence + 1
@@ -96,6 +102,8 @@ impl Drop for PipelineLog {
 pub(crate) struct Pipeline {
     pub(crate) name: String,
     pub(crate) dir: PathBuf,
+    /// 0 until somebody says otherwise: as the log's options have it.
+    segment_bytes: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -128,7 +136,14 @@ pub(crate) struct Writer {
 
 impl Pipeline {
     pub(crate) fn new(name: &str, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), dir, writer: Mutex::default() })
+        Arc::new(Self { name: name.to_owned(), dir, segment_bytes: AtomicU64::new(0), writer: Mutex::default() })
+    }
+
+    fn segment_bytes(&self, core: &Core) -> u64 {
+        match self.segment_bytes.load(Ordering::Relaxed) {
+            0 => core.segment_bytes(&self.name),
+            bytes => bytes,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Writer> {
@@ -178,20 +193,20 @@ impl Pipeline {
     fn make_ready(&self, core: &Core, writer: &mut Writer) -> Result<()> {
         if let Some(cause) = &writer.poisoned {
             warn!(pipeline = self.name, cause, "recovering the log after a failure");
-            let topics = core.topics_of(&self.name);
-            let recovered = {
-                let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
-                recovery::recover_to_new_files(&self.dir, &topics, core.segment_bytes(&self.name))?
-            };
-            match recovered {
-                Some(recovered) => {
-                    core.forget_topics(&recovered.deleted);
+            match journal::load(&self.dir)? {
+                Some(loaded) => {
+                    let topics = core.set_topics(&self.name, &loaded.topics()?.live)?;
+                    let recovered = {
+                        let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
+                        let segment_bytes = self.segment_bytes(core);
+                        recovery::recover_to_new_files(&self.dir, &loaded, &topics, &core.topics_dir(), segment_bytes)?
+                    };
                     writer.set_recovered(recovered);
+                    notify(&topics, &core.commits);
                 }
                 None => writer.journal = None,
             }
             writer.poisoned = None;
-            notify(&topics, &core.commits);
         }
         if writer.journal.is_none() {
             durable_file::create_dir(&self.dir)?;
@@ -219,7 +234,7 @@ impl Pipeline {
         }
         writer.check_healthy(&self.name)?;
         let CommitSet { mut batches, position } = set;
-        let plan = Plan::new(&self.name, &mut batches, core.segment_bytes(&self.name))?;
+        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
 
         let result = writer.guarded(|writer| {
             writer.write_commit(&plan, &batches, &position, &core.files)?;
@@ -282,30 +297,54 @@ impl Pipeline {
         writer.guarded(|writer| writer.checkpoint(self, core))
     }
 
-    /// Writes down that a topic is deleted, then removes it.
-    pub(crate) fn delete_topic(&self, core: &Core, topic: &TopicInner) -> Result<()> {
-        let mut writer = self.lock_alone();
+    /// Makes new topics, durably, with one sync for all.
+    pub(crate) fn create_topics(&self, core: &Core, topics: Vec<TopicEntry>) -> Result<()> {
+        let mut writer = if self.lock().poisoned.is_some() { self.lock_alone() } else { self.lock() };
+        // An owner has to open it again after a failure, to learn what became of its last commit.
+        if writer.poisoned.is_none() || !writer.in_use {
+            self.make_ready(core, &mut writer)?;
+        }
         writer.check_healthy(&self.name)?;
-        writer.dirty.segments.retain(|segment| !segment.path().starts_with(&topic.dir));
-        writer.dirty.dirs.retain(|dir| !dir.starts_with(&topic.dir));
         writer.guarded(|writer| {
             let sequence = writer.sequence;
-            if let Some(journal) = &mut writer.journal {
-                format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
-                journal.append(&writer.entry)?;
-                writer.bytes_since_checkpoint += writer.entry.len() as u64;
-            }
-            crate::topic::remove_dir(&topic.dir)
+            let Some(journal) = &mut writer.journal else { return Ok(()) };
+            format::encode_topics_created(&mut writer.entry, journal.salt, sequence, topics.iter());
+            journal.append(&writer.entry)
         })?;
-        core.forget_topics(&[topic.metadata.id].into());
+        // Before the next checkpoint can begin, which has to name them.
+        core.add_topics(&self.name, topics);
         Ok(())
     }
 
-    /// Removes segments that end at or before `start_offset`.
-    pub(crate) fn trim(&self, core: &Core, partition: &Partition, start_offset: Offset) -> Result<()> {
+    /// Writes down that topics are deleted, then removes them.
+    pub(crate) fn delete_topics(&self, core: &Core, topics: &[Arc<TopicInner>]) -> Result<()> {
         let mut writer = self.lock_alone();
         writer.check_healthy(&self.name)?;
-        let removed = partition.trim(start_offset);
+        let removed = |path: &Path| topics.iter().any(|topic| path.starts_with(&topic.dir));
+        writer.dirty.segments.retain(|segment| !removed(&segment.path()));
+        writer.dirty.dirs.retain(|dir| !removed(dir));
+        writer.guarded(|writer| {
+            let sequence = writer.sequence;
+            if let Some(journal) = &mut writer.journal {
+                let mut entries = Vec::new();
+                for topic in topics {
+                    format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
+                    entries.extend_from_slice(&writer.entry);
+                }
+                journal.append(&entries)?;
+            }
+            topics.iter().try_for_each(|topic| crate::topic::remove_dir(&topic.dir))?;
+            core.forget_topics(&topics.iter().map(|topic| topic.metadata.id).collect());
+            // A recovery that reads the entries removes the directories of that name, and there may be another topic of it soon.
+            writer.checkpoint(self, core)
+        })
+    }
+
+    /// Moves the starts of partitions up to offsets, and removes segments that end there or before.
+    pub(crate) fn trim(&self, core: &Core, cuts: &[(&Partition, Offset)]) -> Result<()> {
+        let mut writer = self.lock_alone();
+        writer.check_healthy(&self.name)?;
+        let removed: Vec<_> = cuts.iter().flat_map(|(partition, start_offset)| partition.trim(*start_offset)).collect();
         if removed.is_empty() {
             return Ok(());
         }

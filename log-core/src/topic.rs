@@ -1,33 +1,29 @@
-//! A topic: its metadata on disk, and the handle that readers use.
+//! A topic: the handle that readers use. That it exists stands in the journal of its pipeline, see [`crate::journal::format`].
 //!
 //! ```text
-//! topics/<name>/topic.json                       what it is; written once
-//! topics/<name>/<partition>/<base offset>.log    its segments
+//! topics/<name>/<partition>/<base offset>.log    its segments; directories are made with the first one
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::batch::RecordBatch;
 use crate::durable_file;
 use crate::error::{LogError, Result};
+use crate::journal::format::TopicEntry;
 use crate::open_files::OpenFiles;
 use crate::partition::{Backlog, Offset, Partition, PartitionId};
 
-pub(crate) const METADATA_FILE: &str = "topic.json";
-const METADATA_VERSION: u32 = 1;
 /// More would be a mistake in a file rather than a wish.
 pub(crate) const PARTITIONS_MAX: PartitionId = 10_000;
 
-/// What `topic.json` holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What a topic is.
+#[derive(Clone, Debug)]
 pub(crate) struct TopicMetadata {
-    format_version: u32,
     /// Tells this topic from an earlier one of the same name.
     pub(crate) id: Uuid,
     pub(crate) name: String,
@@ -37,14 +33,14 @@ pub(crate) struct TopicMetadata {
 }
 
 impl TopicMetadata {
-    pub(crate) fn new(name: &str, partitions: PartitionId, pipeline: &str) -> Self {
-        Self {
-            format_version: METADATA_VERSION,
-            id: Uuid::new_v4(),
-            name: name.to_owned(),
-            partitions,
-            pipeline: pipeline.to_owned(),
-        }
+    pub(crate) fn new(pipeline: &str, entry: TopicEntry) -> Self {
+        let TopicEntry { id, name, partitions } = entry;
+        Self { id, name, partitions, pipeline: pipeline.to_owned() }
+    }
+
+    /// As the journal has it.
+    pub(crate) fn entry(&self) -> TopicEntry {
+        TopicEntry { id: self.id, name: self.name.clone(), partitions: self.partitions }
     }
 
     /// An error unless the topic is as asked for.
@@ -59,38 +55,10 @@ impl TopicMetadata {
         }
         Ok(())
     }
-
-    pub(crate) fn to_json(&self) -> Vec<u8> {
-        // Serialising plain strings and numbers into memory cannot fail.
-        serde_json::to_vec_pretty(self).unwrap_or_default()
-    }
-
-    /// Reads the metadata of the topic whose directory is `dir`.
-    pub(crate) fn load(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(METADATA_FILE);
-        let bytes = durable_file::read_file(&path)?;
-        let damaged = |problem: String| LogError::Corrupt {
-            path: path.clone(),
-            position: 0,
-            problem,
-            advice: "restore the file from a copy of the data directory",
-        };
-        let metadata: Self = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if metadata.format_version > METADATA_VERSION {
-            return Err(LogError::UnsupportedVersion { path, found: metadata.format_version, known: METADATA_VERSION });
-        }
-        if metadata.name != name {
-            return Err(damaged(format!("it describes topic `{}`", metadata.name)));
-        }
-        if !(1..=PARTITIONS_MAX).contains(&metadata.partitions) {
-            return Err(damaged(format!("it has {} partitions", metadata.partitions)));
-        }
-        Ok(metadata)
-    }
 }
 
-/// Directories of this prefix are being made or removed; they are no topics.
-pub(crate) const UNFINISHED_PREFIX: &str = ".";
+/// Directories of this prefix are being removed; they are no topics.
+pub(crate) const REMOVED_PREFIX: &str = ".deleted-";
 
 /// Removes a topic's or a journal's directory; a crash on the way leaves it either whole or under a hidden name.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
@@ -98,7 +66,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     if !durable_file::exists(dir)? {
         return Ok(());
     }
-    let hidden = parent.join(format!("{UNFINISHED_PREFIX}deleted-{}", Uuid::new_v4()));
+    let hidden = parent.join(format!("{REMOVED_PREFIX}{}", Uuid::new_v4()));
     durable_file::rename(dir, &hidden)?;
     durable_file::sync_dir(parent)?;
     // It is gone already, except for the room that it takes until the next start.
@@ -106,24 +74,6 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
         tracing::warn!(error = error.in_full(), "cannot free the room of what was deleted");
     }
     Ok(())
-}
-
-/// Makes the directories of new topics; a crash on the way leaves each either whole or under a hidden name.
-pub(crate) fn create_dirs(topics_dir: &Path, topics: &[TopicMetadata]) -> Result<()> {
-    let hidden_dir = |topic: &TopicMetadata| topics_dir.join(format!("{UNFINISHED_PREFIX}created-{}", topic.id));
-    durable_file::sync_together(topics, |topic| {
-        let hidden = hidden_dir(topic);
-        durable_file::create_dir(&hidden)?;
-        for number in 0..topic.partitions {
-            durable_file::create_dir(&hidden.join(number.to_string()))?;
-        }
-        durable_file::write_file(&hidden.join(METADATA_FILE), &topic.to_json())?;
-        durable_file::sync_dir(&hidden)
-    })?;
-    for topic in topics {
-        durable_file::rename(&hidden_dir(topic), &topics_dir.join(&topic.name))?;
-    }
-    durable_file::sync_dir(topics_dir)
 }
 
 /// A topic that can be read. Cloning it is cheap.

@@ -5,11 +5,12 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use connector_api::{ConfigError, Document, SinkConnector, SourceConnector, parse_at};
+use connector_api::{ByteSize, ConfigError, Document, SinkConnector, SourceConnector, Span, parse_at};
 use formats::Format;
-use log_core::Compression;
+use log_core::{Compression, Retention};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -37,7 +38,7 @@ pub(crate) struct PipelineFile {
     /// Where changes go: a name of your own for each sink, and one connector with its settings.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
-    sinks: BTreeMap<String, ConnectorName>,
+    sinks: BTreeMap<String, SinkEntry>,
 }
 
 /// How a pipeline's changes are kept in the log.
@@ -54,11 +55,49 @@ pub struct LogSettings {
     pub compression: Compression,
     /// Write a record without a value after each delete, for compaction and for consumers that expect Debezium's tombstones.
     pub tombstones: bool,
+    /// What is kept of each topic. Whole segments are removed, oldest first.
+    pub retention: RetentionSettings,
+    /// A segment file is followed by a new one before it grows beyond this, from `64KiB` to `2047MiB`.
+    pub segment: ByteSize,
+}
+
+/// What is kept of each topic.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionSettings {
+    /// Changes are removed once they are in the log for longer than this and every sink has them; `null` keeps them for ever. Default `7d`.
+    pub age: Option<Span>,
+    /// Changes that every sink has are removed, oldest first, while a topic has more bytes than this. Default: no limit.
+    pub bytes: Option<ByteSize>,
+    /// Changes that a sink does not have yet are kept, but if this is given no more bytes of a topic than this. A sink that needs what was
+    /// removed stops and says so. Default: no limit; a full disk pauses the source.
+    pub unread_bytes: Option<ByteSize>,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self { age: Some(Span(Duration::from_secs(7 * 24 * 3600))), bytes: None, unread_bytes: None }
+    }
+}
+
+impl RetentionSettings {
+    /// As the log takes it.
+    pub(crate) fn for_log(&self) -> Retention {
+        let bytes = |size: Option<ByteSize>| size.map(|size| size.0);
+        Retention { age: self.age.map(|age| age.0), bytes: bytes(self.bytes), unread_bytes: bytes(self.unread_bytes) }
+    }
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: Format::Avro, partitions: 1, compression: Compression::None, tombstones: false }
+        Self {
+            format: Format::Avro,
+            partitions: 1,
+            compression: Compression::None,
+            tombstones: false,
+            retention: RetentionSettings::default(),
+            segment: ByteSize(128 << 20),
+        }
     }
 }
 
@@ -108,6 +147,55 @@ impl<'de> Deserialize<'de> for ConnectorName {
     }
 }
 
+/// What stands under a sink's name.
+#[derive(Debug)]
+struct SinkEntry {
+    connector: ConnectorName,
+    from: Begin,
+}
+
+/// Where a sink begins whose target holds nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Begin {
+    /// At the first change of each topic; if that was removed, the sink stops and says so.
+    #[default]
+    Beginning,
+    /// At the first change that the log still has.
+    LogStart,
+}
+
+impl<'de> Deserialize<'de> for SinkEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = SinkEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a connector's name with its settings under it, for example `files: { url: file:///tmp/lake }`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SinkEntry, A::Error> {
+                let (mut connector, mut from) = (None, Begin::default());
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "from" {
+                        from = map.next_value()?;
+                        continue;
+                    }
+                    if let Some(ConnectorName(first)) = &connector {
+                        return Err(A::Error::custom(format!("one connector is expected here, not both `{first}` and `{key}`")));
+                    }
+                    let IgnoredAny = map.next_value()?;
+                    connector = Some(ConnectorName(key));
+                }
+                let missing = || A::Error::custom("a connector's name is missing, for example `postgres:` or `files:`");
+                Ok(SinkEntry { connector: connector.ok_or_else(missing)?, from })
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
 /// A pipeline whose file and settings are known to be good.
 #[derive(Clone)]
 pub(crate) struct Pipeline {
@@ -125,6 +213,7 @@ pub(crate) struct Pipeline {
 pub(crate) struct NamedSink {
     pub name: String,
     pub connector: Arc<dyn SinkConnector>,
+    pub from: Begin,
 }
 
 impl fmt::Debug for Pipeline {
@@ -197,6 +286,10 @@ pub(crate) fn parse(document: &Document, connectors: &Connectors) -> Result<Pipe
     if file.log.partitions == 0 {
         return Err(wrong(&["log", "partitions"], "a topic needs at least 1 partition".to_owned()));
     }
+    if !(64 << 10..2048 << 20).contains(&file.log.segment.0) {
+        let message = format!("`{}` is no size for a segment: write `64KiB` to `2047MiB`", file.log.segment);
+        return Err(wrong(&["log", "segment"], message));
+    }
     let source = match &file.source {
         None => None,
         Some(ConnectorName(kind)) => {
@@ -221,12 +314,12 @@ pub(crate) fn parse(document: &Document, connectors: &Connectors) -> Result<Pipe
         }
     };
     let mut sinks = Vec::new();
-    for (name, ConnectorName(kind)) in &file.sinks {
+    for (name, SinkEntry { connector: ConnectorName(kind), from }) in &file.sinks {
         if !is_name(name) {
             return Err(wrong(&["sinks", name], format!("`{name}` is no sink name: use 1 to 63 of A-Z a-z 0-9 _ -")));
         }
         let factory = connectors.sink(kind).map_err(|message| wrong(&["sinks", name], format!("sinks.{name}: {message}")))?;
-        sinks.push(NamedSink { name: name.clone(), connector: factory.make(document, &["sinks", name, kind])? });
+        sinks.push(NamedSink { name: name.clone(), connector: factory.make(document, &["sinks", name, kind])?, from: *from });
     }
     if source.is_none() && sinks.is_empty() {
         return Err(wrong(&[], "a pipeline without a source needs at least one sink".to_owned()));
@@ -251,19 +344,29 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
 /// The JSON schema of pipeline files for these connectors.
 pub(crate) fn json_schema(connectors: &Connectors) -> serde_json::Value {
     let mut schema = schemars::schema_for!(PipelineFile).to_value();
-    let one_of = |schemas: Vec<(String, serde_json::Value)>| {
+    let one_of = |schemas: Vec<(String, serde_json::Value)>, more: &serde_json::Value| {
         let choices: Vec<_> = schemas
             .into_iter()
             .map(|(name, settings)| {
+                let mut properties = more.clone();
+                properties[&name] = settings;
                 serde_json::json!({
-                    "type": "object", "properties": { &name: settings }, "required": [name], "additionalProperties": false,
+                    "type": "object", "properties": properties, "required": [name], "additionalProperties": false,
                 })
             })
             .collect();
         serde_json::json!({ "oneOf": choices })
     };
-    let sources = one_of(connectors.sources().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect());
-    let sinks = one_of(connectors.sinks().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect());
+    let from = serde_json::json!({ "from": {
+        "enum": ["beginning", "log_start"],
+        "default": "beginning",
+        "description": "Where a sink begins whose target holds nothing yet. `beginning`: at the first change of each topic; if that was removed, the sink stops and \
+                        says so. `log_start`: at the first change that the log still has.",
+    }});
+    let none = serde_json::json!({});
+    let sources = connectors.sources().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect();
+    let sources = one_of(sources, &none);
+    let sinks = one_of(connectors.sinks().map(|(name, factory)| (name.to_owned(), factory.schema().to_value())).collect(), &from);
     schema["properties"]["source"]["oneOf"] = sources["oneOf"].clone();
     schema["properties"]["sinks"]["additionalProperties"] = sinks;
     schema

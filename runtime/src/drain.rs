@@ -13,8 +13,10 @@ use log_core::{Log, Topic};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    definition::Begin,
     failure::Failure,
     ingest::clock_us,
+    read_ahead::ReadAhead,
     registry::LogRegistry,
     status::SinkStatus,
     topic_reader::{Step, TopicReader},
@@ -26,6 +28,8 @@ const READ_BYTES_MAX: usize = 2 << 20;
 /// What all topics of one sink share.
 pub(crate) struct DrainContext {
     pub log: Log,
+    /// Where to begin in a topic of which the target holds nothing.
+    pub from: Begin,
     /// Name under which offsets are reported to the log: pipeline and sink.
     pub group: String,
     pub target: Arc<dyn Target>,
@@ -51,7 +55,7 @@ pub(crate) fn policy_within(policy: FlushPolicy, delivery: Delivery, budget: &By
 
 /// Partitions that are written together: all of a topic, or one.
 struct Unit {
-    reader: TopicReader,
+    reader: ReadAhead,
     /// Bytes of the log that made one byte in the target, in the last flush.
     log_bytes_per_byte: f64,
 }
@@ -70,10 +74,14 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
         let _writer = context.writers.acquire().await;
         context.target.open(&info, &reported).await?
     };
-    let start = resume_offsets(topic, &opened.next)?;
+    let start = resume_offsets(topic, &opened.next, &reported, context.from)?;
     report(context, topic, &start);
     let registry = LogRegistry(context.log.clone());
-    let unit = |from: NextOffsets| Unit { reader: TopicReader::new(topic, &registry, &from), log_bytes_per_byte: 1.0 };
+    let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
+    let unit = |from: NextOffsets| {
+        let reader = TopicReader::new(topic, &registry, &from);
+        Unit { reader: ReadAhead::new(reader, read_bytes, context.budget.clone()), log_bytes_per_byte: 1.0 }
+    };
     let mut units: Vec<Unit> = match context.delivery {
         Delivery::WholeTable => vec![unit(start)],
         Delivery::PerPartition => start.into_iter().map(|(partition, next)| unit(BTreeMap::from([(partition, next)]))).collect(),
@@ -92,8 +100,13 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
                     return Ok(());
                 }
                 wait = match due(topic, &unit.reader.done(), context.policy, unit.log_bytes_per_byte)? {
-                    Due::Never => break,
+                    Due::Never => {
+                        unit.reader.discard().await;
+                        break;
+                    }
                     Due::In(rest) if !finishing => {
+                        // Others need the memory before this does.
+                        unit.reader.discard().await;
                         wait = wait.min(rest);
                         break;
                     }
@@ -120,16 +133,19 @@ async fn sleep(wait: Duration) {
 }
 
 /// The offsets to begin at: the target's, checked against the log.
-fn resume_offsets(topic: &Topic, target: &NextOffsets) -> Result<NextOffsets, Failure> {
+fn resume_offsets(topic: &Topic, target: &NextOffsets, reported: &NextOffsets, from: Begin) -> Result<NextOffsets, Failure> {
     let mut start = BTreeMap::new();
     for partition in 0..topic.partitions() {
         let first = topic.start_offset(partition);
-        let next = target.get(&partition).copied().unwrap_or(first);
+        // The target may have no row of what it was given, such as a tombstone.
+        let has_read = reported.get(&partition).is_some_and(|&reported| reported >= first);
+        let beginning = if has_read || from == Begin::LogStart { first } else { 0 };
+        let next = target.get(&partition).copied().unwrap_or(beginning);
         check_not_ahead(topic, partition, next)?;
         if next < first {
             return Err(Failure::stop(format!(
                 "topic `{}` partition {partition}: the target needs offset {next}, but the log begins at {first}: the records between are \
-                 gone. Begin anew: empty the target and `mainstem resnapshot`",
+                 gone. Begin anew: empty the target, write `from: log_start` beside the sink's connector, and `mainstem resnapshot`",
                 topic.name()
             )));
         }
@@ -183,25 +199,22 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     let before = unit.reader.done();
     let backlog_before = backlog_bytes(topic, &before)?;
     let mut filled = Filled::default();
-    let read_bytes = READ_BYTES_MAX.min(context.budget.total_bytes() / 16);
     loop {
-        let reservation = context.budget.reserve(read_bytes * 2).await;
-        // Reading and decoding are work for a processor, not for the task that other sinks wait on.
-        let step = tokio::task::block_in_place(|| unit.reader.next(read_bytes))?;
-        let inputs = match step {
+        let taken = unit.reader.next().await?;
+        let inputs = match taken.step {
             Step::CaughtUp | Step::SchemaChange => break,
             Step::Inputs(inputs) => inputs,
         };
         for input in inputs {
-            filled = sink.write(input).await?;
+            filled = unit.reader.busy(sink.write(input)).await?;
         }
-        drop(reservation);
+        drop(taken.reservation);
         let full = filled.bytes >= context.policy.bytes || filled.rows >= context.policy.rows;
         if full || context.shutdown.is_requested() {
             break;
         }
     }
-    let flushed = sink.flush().await?;
+    let flushed = unit.reader.busy(sink.flush()).await?;
     let expected = unit.reader.done();
     // A partition without rows since the last flush is not in the answer: what was passed over there (tombstones) counts as done.
     let next: NextOffsets =
@@ -209,7 +222,7 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     if next != expected {
         next.iter().try_for_each(|(&partition, &offset)| check_not_ahead(topic, partition, offset))?;
         tracing::info!(topic = topic.name(), "another writer was here before: going on where it ended");
-        unit.reader.seek(&next);
+        unit.reader.seek(&next).await;
     }
     report(context, topic, &next);
     if flushed.bytes > 0 {

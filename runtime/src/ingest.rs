@@ -43,6 +43,7 @@ pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle
     context.status.set_position(position.as_ref().and_then(|position| connector.describe(position).ok()));
     let mut source = runtime.block_on(connector.open(context.source.clone(), position))?;
     context.status.ingest_running();
+    pipeline_log.set_segment_bytes(pipeline.log.segment.0);
     let mut ingest = Ingest::new(pipeline, context, pipeline_log.next_sequence());
     thread::scope(|scope| {
         let mut commits = CommitThread::start(scope, pipeline_log, Arc::clone(&context.status))?;

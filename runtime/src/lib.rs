@@ -20,10 +20,12 @@ mod logging;
 mod memory;
 mod metrics;
 mod progress;
+mod read_ahead;
 #[cfg(test)]
 mod reference;
 mod registry;
 mod requests;
+mod retention;
 mod status;
 mod supervisor;
 mod topic_reader;

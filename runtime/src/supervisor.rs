@@ -203,7 +203,8 @@ impl SinkTask {
                     let delivery = self.sink.connector.delivery();
                     return Ok(Some(DrainContext {
                         log: self.shared.log.clone(),
-                        group: format!("{}/{}", self.pipeline.name, self.sink.name),
+                        from: self.sink.from,
+                        group: group_name(&self.pipeline.name, &self.sink.name),
                         target,
                         delivery,
                         policy: drain::policy_within(self.sink.connector.policy(), delivery, &self.shared.budget),
@@ -270,6 +271,11 @@ impl SinkTask {
         }
         (!stop).then_some(pause)
     }
+}
+
+/// Under which a sink reports to the log how far it has come.
+pub(crate) fn group_name(pipeline: &str, sink: &str) -> String {
+    format!("{pipeline}/{sink}")
 }
 
 /// What a sink is given to live with.

@@ -44,10 +44,10 @@ fn main() -> ExitCode {
             Part::MySqlSink => mysql::sink::measure(&options, &mut report),
         }
     }
-    let text = report.finish();
+    let path = mainstem_tests::repository().join("docs/benchmarks.md");
+    let text = report.finish(&std::fs::read_to_string(&path).unwrap_or_default());
     println!("\n{text}");
     if options.write {
-        let path = mainstem_tests::repository().join("docs/benchmarks.md");
         if let Err(error) = std::fs::write(&path, &text) {
             println!("cannot write {}: {error}", path.display());
             return ExitCode::FAILURE;

@@ -67,32 +67,43 @@ pub enum Target {
     AtMost(f64),
 }
 
-/// The page in the making.
+/// The page in the making: a section for each thing that is measured, with its targets at its end.
 pub struct Report {
+    measured: String,
+    sections: Vec<Section>,
+}
+
+struct Section {
+    title: String,
     text: String,
-    targets: Vec<(String, String, String, bool)>,
+    targets: String,
 }
 
 impl Report {
     pub fn new(options: &Options) -> Self {
-        let mut text = "# Benchmarks\n\n".to_owned();
-        let _ = writeln!(
-            text,
-            "Written by `make bench` on {}: {}. {} row events a backlog, medians of {} round{} [fastest..slowest], cases of a section in turns.\n\
-             Processor seconds are those of the whole run; the server's are of all its processes. Nothing is kept from run to run but the server's caches.\n",
+        let measured = format!(
+            "*{}, {}, at commit {}. {} row events a backlog, medians of {} round{} [fastest..slowest], cases in turns.*",
             output("date", &["-u", "+%-d %B %Y"]),
             machine(),
+            output("git", &["rev-parse", "--short=10", "HEAD"]),
             options.rows,
             options.rounds,
             if options.rounds == 1 { "" } else { "s" }
         );
-        Self { text, targets: Vec::new() }
+        Self { measured, sections: Vec::new() }
     }
 
-    /// A heading and a sentence or two.
+    /// A heading and a sentence or two. What is added later stands under the last heading.
     pub fn section(&mut self, title: &str, about: &str) {
         println!("\n== {title}");
-        let _ = writeln!(self.text, "## {title}\n\n{about}\n");
+        let text = format!("{about}\n\n{}\n\n", self.measured);
+        self.sections.push(Section { title: title.to_owned(), text, targets: String::new() });
+    }
+
+    fn add(&mut self, text: &str) {
+        if let Some(section) = self.sections.last_mut() {
+            section.text += text;
+        }
     }
 
     /// Runs all cases once a round, one after the other. Each is given by its name and the case that it is measured against.
@@ -110,7 +121,7 @@ impl Report {
 
     /// A table of cases, each with its rate against the one that it is measured against.
     pub fn table(&mut self, rows: u64, cases: &Cases) {
-        self.text += "| case | wall s | rows/s | ratio | client CPU s per million | server CPU s per million | peak MiB |\n|---|---|---|---|---|---|---|\n";
+        let mut table = "| case | wall s | rows/s | ratio | client CPU s per million | server CPU s per million | peak MiB |\n|---|---|---|---|---|---|---|\n".to_owned();
         for (case, (name, runs, reference)) in cases.0.iter().enumerate() {
             let (low, high) = runs.range();
             let ratio = reference.map_or_else(String::new, |_| format!("{:.2}", cases.ratio(case)));
@@ -124,15 +135,16 @@ impl Report {
                 runs.peak()
             );
             print!("{line}");
-            self.text += &line;
+            table += &line;
         }
-        self.text.push('\n');
+        table.push('\n');
+        self.add(&table);
     }
 
     /// A sentence under the last table.
     pub fn note(&mut self, text: &str) {
         println!("{text}");
-        let _ = writeln!(self.text, "{text}\n");
+        self.add(&format!("{text}\n\n"));
     }
 
     /// A figure with its target.
@@ -143,16 +155,38 @@ impl Report {
         };
         let digits = if value < 10.0 { 2 } else { 0 };
         println!("   {what}: {value:.digits$} {unit} ({wanted}) {}", if met { "met" } else { "NOT MET" });
-        self.targets.push((what.to_owned(), format!("{value:.digits$} {unit}"), wanted, met));
+        if let Some(section) = self.sections.last_mut() {
+            let met = if met { "met" } else { "**not met**" };
+            let _ = writeln!(section.targets, "| {what} | {value:.digits$} {unit} | {wanted} | {met} |");
+        }
     }
 
-    /// The whole page.
-    pub fn finish(mut self) -> String {
-        self.text += "## Targets\n\n| figure | measured | target | |\n|---|---|---|---|\n";
-        for (what, value, wanted, met) in &self.targets {
-            let _ = writeln!(self.text, "| {what} | {value} | {wanted} | {} |", if *met { "met" } else { "**not met**" });
+    /// The whole page: the sections of `before` that were not measured now stay as they are.
+    pub fn finish(self, before: &str) -> String {
+        let mut sections: Vec<(String, String)> = before
+            .split("\n## ")
+            .skip(1)
+            .filter_map(|section| section.split_once('\n'))
+            .map(|(title, text)| (title.to_owned(), text.trim().to_owned()))
+            .collect();
+        for Section { title, mut text, targets } in self.sections {
+            if !targets.is_empty() {
+                text += "| figure | measured | target | |\n|---|---|---|---|\n";
+                text += &targets;
+            }
+            let text = text.trim().to_owned();
+            match sections.iter_mut().find(|(known, _)| *known == title) {
+                Some(section) => section.1 = text,
+                None => sections.push((title, text)),
+            }
         }
-        self.text
+        let mut page = "# Benchmarks\n\nWritten by `make bench`; a section is written anew when its part is measured. Processor seconds are those of the whole run; the server's \
+             are of all its processes. Nothing is kept from run to run but the server's caches.\n"
+            .to_owned();
+        for (title, text) in sections {
+            let _ = write!(page, "\n## {title}\n\n{text}\n");
+        }
+        page
     }
 }
 

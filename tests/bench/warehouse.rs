@@ -16,7 +16,8 @@ const BATCH: u64 = 10_000;
 
 /// Measures merge and append.
 pub fn measure(options: &Options, report: &mut Report) {
-    let server = backlog::server();
+    // A server each: what is written into the target must not be in the WAL that is read.
+    let (source, server) = (backlog::server(), backlog::server());
     let (base, changes) = (options.rows, options.rows / 2);
     report.section(
         "Into PostgreSQL",
@@ -37,7 +38,8 @@ pub fn measure(options: &Options, report: &mut Report) {
     let cases = report.in_turns(options, &names, |case| {
         if case == 0 {
             round += 1;
-            stage = Some(Stage::make(options, &server, base, changes, round));
+            stage = None;
+            stage = Some(Stage::make(options, &source, &server, base, changes, round));
         }
         let stage = stage.as_ref().expect("the first case makes it");
         match case {
@@ -61,13 +63,21 @@ struct Stage {
     changes: u64,
 }
 
+impl Drop for Stage {
+    /// The next round makes slots of the same names.
+    fn drop(&mut self) {
+        let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+        mainstem_tests::wait_until("the slots are free", || self.source.try_query(slots).is_ok());
+    }
+}
+
 impl Stage {
-    fn make(options: &Options, server: &PgServer, base: u64, changes: u64, round: usize) -> Self {
+    fn make(options: &Options, source: &PgServer, target: &PgServer, base: u64, changes: u64, round: usize) -> Self {
         println!("   making {base} rows and {changes} changes");
         let dir = tempfile::Builder::new().prefix("mainstem-bench-").tempdir().expect("temporary folder");
         let row_of_i = row("i");
-        let source = server.create_database(&format!("source_{round}"));
-        let target = server.create_database(&format!("target_{round}"));
+        let source = source.create_database(&format!("source_{round}"));
+        let target = target.create_database(&format!("target_{round}"));
         source.exec(&format!(
             "CREATE TABLE orders {COLUMNS}; INSERT INTO orders SELECT {row_of_i} FROM generate_series(1, {base}) i"
         ));

@@ -33,6 +33,8 @@ mod pipeline_files;
 mod positions;
 #[path = "blackbox/random_kills.rs"]
 mod random_kills;
+#[path = "blackbox/retention.rs"]
+mod retention;
 #[path = "blackbox/s3.rs"]
 mod s3;
 #[path = "blackbox/server_faults.rs"]

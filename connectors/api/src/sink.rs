@@ -132,7 +132,7 @@ pub trait Target: Send + Sync {
 pub struct OpenedSink {
     /// The sink.
     pub sink: Box<dyn Sink>,
-    /// For each partition, the next offset that the target needs. A partition that is missing begins at the topic's start.
+    /// For each partition, the next offset that the target needs. A partition that is missing begins at the topic's first record.
     pub next: NextOffsets,
 }
 

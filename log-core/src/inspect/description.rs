@@ -28,12 +28,11 @@ impl Topic {
         let state = partition.state();
         let described = state.segments.iter().enumerate().map(|(index, segment)| {
             let (end_offset, bytes) = state.segment_end(index);
-            let first = BatchPlace { base_offset: segment.base_offset(), position: 0 };
             Ok(SegmentDescription {
                 base_offset: segment.base_offset(),
                 end_offset,
                 bytes,
-                first_timestamp_ms: header_at(partition, segment, first)?.base_timestamp_ms,
+                first_timestamp_ms: partition.first_time(segment)?,
                 last_timestamp_ms: last_header(partition, segment, end_offset)?.max_timestamp_ms,
             })
         });

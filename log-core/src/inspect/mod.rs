@@ -85,7 +85,7 @@ impl Damage {
         let (path, position, problem) = match error {
             LogError::Corrupt { path, position, problem, .. } => (path, position, problem),
             LogError::TopicMissing { journal, topic } => {
-                (journal, 0, format!("it holds records of topic {topic}, whose directory is missing"))
+                (journal, 0, format!("it holds records of topic {topic}, which it does not know"))
             }
             LogError::Io { path, source, .. } if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                 (path, 0, format!("it cannot be read: {source}"))

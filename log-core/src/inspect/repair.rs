@@ -4,7 +4,7 @@
 //! names. A crash in between leaves the old log or the new one, for the next start finishes the renaming.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::committed_bytes::CommittedBytes;
 use super::scan::Hole;
@@ -18,6 +18,7 @@ use crate::durable_file::{self, DurableFile};
 use crate::error::{LogError, Result};
 use crate::journal::JournalFile;
 use crate::journal::format::{Checkpoint, SegmentImage};
+use crate::partition;
 use crate::topic;
 
 /// A log that nobody has open, and what is damaged in it. As long as this lives, nobody can open it for writing.
@@ -90,13 +91,14 @@ fn mend(pipeline: &SurveyedPipeline, findings: &[(&SurveyedSegment, &Finding)], 
 
     let mut checkpoint = pipeline.image.checkpoint();
     for (segment, finding) in &with_holes {
+        partition::create_dir(&segment.dir)?;
         let length = write_replacement(segment, &finding.holes)?;
         if let Some(image) = image_of(&mut checkpoint, segment) {
             image.length = length;
             image.swap = true;
         }
     }
-    let dirs: BTreeSet<&PathBuf> = with_holes.iter().map(|(segment, _)| &segment.dir).collect();
+    let dirs: BTreeSet<&Path> = with_holes.iter().flat_map(|(segment, _)| partition::dirs_above(&segment.dir)).collect();
     let dirs: Vec<_> = dirs.into_iter().collect();
     durable_file::sync_together(&dirs, |dir| durable_file::sync_dir(dir))?;
     journal.replace(&checkpoint)?;
@@ -128,8 +130,8 @@ impl Journal<'_> {
 }
 
 fn image_of<'a>(checkpoint: &'a mut Checkpoint, segment: &SurveyedSegment) -> Option<&'a mut SegmentImage> {
-    let (_, partitions) = checkpoint.topics.iter_mut().find(|(id, _)| *id == segment.topic_id)?;
-    let (_, partition) = partitions.iter_mut().find(|(number, _)| *number == segment.partition)?;
+    let topic = checkpoint.topics.iter_mut().find(|image| image.topic.id == segment.topic_id)?;
+    let (_, partition) = topic.partitions.iter_mut().find(|(number, _)| *number == segment.partition)?;
     partition.segments.iter_mut().find(|image| image.base_offset == segment.base_offset)
 }
 
@@ -145,6 +147,7 @@ fn finish_swaps(segments: &[SurveyedSegment]) -> Result<()> {
 /// Writes to segments what only the journal has, and makes all durable that it has: the next one does not.
 fn write_held(segments: &[SurveyedSegment], findings: &[(&SurveyedSegment, &Finding)]) -> Result<()> {
     for (segment, finding) in findings.iter().filter(|(_, finding)| !finding.differences.is_empty()) {
+        partition::create_dir(&segment.dir)?;
         let file = DurableFile::open_or_create(&segment.path())?;
         for (position, bytes) in finding.differences.keys().filter_map(|index| segment.held.get(*index)) {
             file.write_all_at(bytes, *position)?;
@@ -153,7 +156,7 @@ fn write_held(segments: &[SurveyedSegment], findings: &[(&SurveyedSegment, &Find
     let touched: Vec<_> = segments.iter().filter(|segment| !segment.held.is_empty()).collect();
     durable_file::sync_together(&touched, |segment| {
         durable_file::sync_file(&segment.path())?;
-        durable_file::sync_dir(&segment.dir)
+        partition::dirs_above(&segment.dir).try_for_each(durable_file::sync_dir)
     })
 }
 

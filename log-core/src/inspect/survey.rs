@@ -1,42 +1,35 @@
 //! What the journals say is committed, and which files should hold it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{ADVICE_RESTORE, Damage, Remedy};
+use super::{Damage, Remedy};
 use crate::data_dir;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{LogError, Result};
 use crate::journal::format::{Commit, Entry};
-use crate::journal::{self, Loaded};
+use crate::journal::{self, Loaded, LoadedTopics};
 use crate::names;
 use crate::partition::{Offset, PartitionId};
 use crate::recovery::{self, Image};
 use crate::segment;
-use crate::topic::{self, TopicMetadata};
 
 const SCHEMAS_TOPIC: &str = "_schemas";
 /// A process that writes may replace files between two looks; what is damaged is so every time.
 const ATTEMPTS: usize = 5;
 
-/// A data directory as its small files describe it.
+/// A data directory as its journals describe it.
 #[derive(Debug)]
 pub(super) struct Survey {
-    pub(super) topics: Vec<SurveyedTopic>,
+    /// The names of all topics that are known.
+    pub(super) topics: Vec<String>,
     pub(super) pipelines: Vec<SurveyedPipeline>,
     /// What keeps parts of it from being known.
     pub(super) damages: Vec<Damage>,
-}
-
-/// A topic's metadata, and where it stands.
-#[derive(Debug)]
-pub(super) struct SurveyedTopic {
-    pub(super) metadata: TopicMetadata,
-    dir: PathBuf,
 }
 
 /// A pipeline with a journal that can be read.
@@ -117,43 +110,26 @@ impl Survey {
 
     fn try_take(dir: &Path) -> Result<Self> {
         let mut survey = Self { topics: Vec::new(), pipelines: Vec::new(), damages: Vec::new() };
-        survey.find_topics(&dir.join(data_dir::TOPICS_DIR))?;
-        let journals = dir.join(data_dir::JOURNALS_DIR);
-        let mut names: BTreeSet<String> = journal::pipelines(&journals)?.into_iter().collect();
-        names.extend(survey.topics.iter().map(|topic| topic.metadata.pipeline.clone()));
-        for name in names {
-            let topics: Vec<_> = survey.topics.iter().filter(|topic| topic.metadata.pipeline == name).collect();
-            match survey_pipeline(&journals.join(names::escape_pipeline(&name)), &topics) {
+        let (journals, topics) = (dir.join(data_dir::JOURNALS_DIR), dir.join(data_dir::TOPICS_DIR));
+        for name in journal::pipelines(&journals)? {
+            match survey_pipeline(&journals.join(names::escape_pipeline(&name)), &topics, &mut survey.topics) {
                 Ok(Some(pipeline)) => survey.pipelines.push(pipeline),
                 Ok(None) => {}
                 Err(error) => {
                     let mut damage = Damage::of_file(error)?;
-                    damage.problem.push_str(
-                        "; without this journal it is not known what of its topics is committed: their segments were not read",
-                    );
+                    damage
+                        .problem
+                        .push_str("; without this journal it is not known what its topics hold: their segments were not read");
                     survey.damages.push(damage);
                 }
             }
         }
-        Ok(survey)
-    }
-
-    /// Topics as [`Log::open`](crate::Log::open) finds them.
-    fn find_topics(&mut self, topics: &Path) -> Result<()> {
-        for name in durable_file::list_dir(topics)? {
-            let dir = topics.join(&name);
-            if names::check_topic(&name).is_err()
-                || name.starts_with(topic::UNFINISHED_PREFIX)
-                || !durable_file::exists(&dir.join(topic::METADATA_FILE))?
-            {
-                continue;
-            }
-            match TopicMetadata::load(&dir, &name) {
-                Ok(metadata) => self.topics.push(SurveyedTopic { metadata, dir }),
-                Err(error) => self.damages.push(Damage::of_file(error)?),
-            }
+        if survey.damages.is_empty()
+            && let Err(error) = recovery::refuse_orphans(&topics, |name| survey.topics.iter().any(|topic| topic == name))
+        {
+            survey.damages.push(Damage::of_file(error)?);
         }
-        Ok(())
+        Ok(survey)
     }
 
     /// The segment as it is described here.
@@ -162,45 +138,40 @@ impl Survey {
     }
 }
 
-fn survey_pipeline(dir: &Path, topics: &[&SurveyedTopic]) -> Result<Option<SurveyedPipeline>> {
-    let Some(loaded) = journal::load(dir)? else {
-        for topic in topics {
-            refuse_records(dir, topic)?;
-        }
-        return Ok(None);
-    };
-    let deleted = recovery::deleted_topics(&loaded);
-    let dirs: HashMap<Uuid, &SurveyedTopic> = topics.iter().map(|topic| (topic.metadata.id, *topic)).collect();
-    let image = committed(&loaded, &deleted, &dirs)?;
-    let mut segments = describe_segments(dir, &loaded, &image, &dirs)?;
-    let held = held_by_journal(&loaded, &deleted, image.sequence);
+fn survey_pipeline(dir: &Path, topics_dir: &Path, names: &mut Vec<String>) -> Result<Option<SurveyedPipeline>> {
+    let Some(loaded) = journal::load(dir)? else { return Ok(None) };
+    let topics = loaded.topics()?;
+    let deleted: HashSet<Uuid> = topics.deleted.iter().map(|topic| topic.id).collect();
+    let live = Topics { dir: topics_dir, live: topics.live.iter().map(|topic| (topic.id, topic.name.as_str())).collect() };
+    let image = committed(&loaded, &topics, &deleted, &live)?;
+    let mut segments = describe_segments(dir, &loaded, &image, &live)?;
+    let mut held = held_by_journal(&loaded, &deleted, image.sequence);
     for segment in &mut segments {
         let key = (segment.topic_id, segment.partition, segment.base_offset);
-        segment.held = held.get(&key).cloned().unwrap_or_default();
+        segment.held = held.remove(&key).unwrap_or_default();
         segment.held.sort_by_key(|(position, _)| *position);
     }
-    let deleted_dirs = topics.iter().filter(|topic| deleted.contains(&topic.metadata.id)).map(|topic| topic.dir.clone());
-    let deleted_dirs = deleted_dirs.collect();
+    names.extend(topics.live.iter().map(|topic| topic.name.clone()));
+    let deleted_dirs = topics.deleted.iter().filter(|gone| topics.live.iter().all(|topic| topic.name != gone.name));
+    let deleted_dirs = deleted_dirs.map(|topic| topics_dir.join(&topic.name)).collect();
     Ok(Some(SurveyedPipeline { dir: dir.to_owned(), loaded, image, deleted_dirs, segments }))
 }
 
-/// A journal is made before the first segment. So where there are records, it was lost.
-fn refuse_records(dir: &Path, topic: &SurveyedTopic) -> Result<()> {
-    for number in 0..topic.metadata.partitions {
-        let partition = topic.dir.join(number.to_string());
-        for name in durable_file::list_dir(&partition)? {
-            if segment::parse_file_name(&name).is_some() && durable_file::file_len(&partition.join(&name))?.unwrap_or(0) > 0 {
-                let problem = format!("it is missing, but topic `{}` has records", topic.metadata.name);
-                return Err(LogError::Corrupt { path: dir.to_owned(), position: 0, problem, advice: ADVICE_RESTORE });
-            }
-        }
+/// The topics of a journal, and where all topics are.
+struct Topics<'a> {
+    dir: &'a Path,
+    live: HashMap<Uuid, &'a str>,
+}
+
+impl Topics<'_> {
+    fn partition_dir(&self, topic: &str, partition: PartitionId) -> PathBuf {
+        self.dir.join(topic).join(partition.to_string())
     }
-    Ok(())
 }
 
 /// All that the journal says is committed. Where bytes are missing that should be in a segment, this is not the place that says so.
-fn committed(loaded: &Loaded, deleted: &HashSet<Uuid>, topics: &HashMap<Uuid, &SurveyedTopic>) -> Result<Image> {
-    let mut image = Image::from_checkpoint(&loaded.checkpoint, deleted);
+fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<Image> {
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, known);
     for (index, (at, entry)) in loaded.entries.iter().enumerate() {
         let Entry::Commit(commit) = entry else { continue };
         let is_last = index + 1 == loaded.entries.len();
@@ -220,13 +191,13 @@ fn committed(loaded: &Loaded, deleted: &HashSet<Uuid>, topics: &HashMap<Uuid, &S
 }
 
 /// Whether all bytes of a commit are there, in its entry or in segments: the entry itself looks as if a crash had torn it.
-fn is_whole(commit: &Commit, deleted: &HashSet<Uuid>, topics: &HashMap<Uuid, &SurveyedTopic>) -> Result<bool> {
+fn is_whole(commit: &Commit, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<bool> {
     for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {
         if inline.is_some() || deleted.contains(&piece.topic) {
             continue;
         }
-        let Some(topic) = topics.get(&piece.topic) else { return Ok(false) };
-        let path = topic.dir.join(piece.partition.to_string()).join(segment::file_name(piece.segment));
+        let Some(topic) = topics.live.get(&piece.topic) else { return Ok(false) };
+        let path = topics.partition_dir(topic, piece.partition).join(segment::file_name(piece.segment));
         if !durable_file::exists(&path)? || !recovery::holds(&DurableFile::open(&path, Access::Read)?, piece)? {
             return Ok(false);
         }
@@ -234,31 +205,26 @@ fn is_whole(commit: &Commit, deleted: &HashSet<Uuid>, topics: &HashMap<Uuid, &Su
     Ok(true)
 }
 
-fn describe_segments(
-    journal: &Path,
-    loaded: &Loaded,
-    image: &Image,
-    topics: &HashMap<Uuid, &SurveyedTopic>,
-) -> Result<Vec<SurveyedSegment>> {
+fn describe_segments(journal: &Path, loaded: &Loaded, image: &Image, topics: &Topics<'_>) -> Result<Vec<SurveyedSegment>> {
     let mut swapped = HashSet::new();
-    for (topic, partitions) in &loaded.checkpoint.topics {
-        for (number, partition) in partitions {
+    for image in &loaded.checkpoint.topics {
+        for (number, partition) in &image.partitions {
             let flagged = partition.segments.iter().filter(|segment| segment.swap);
-            swapped.extend(flagged.map(|segment| (*topic, *number, segment.base_offset)));
+            swapped.extend(flagged.map(|segment| (image.topic.id, *number, segment.base_offset)));
         }
     }
     let mut segments = Vec::new();
     for ((id, number), partition) in &image.partitions {
-        let Some(topic) = topics.get(id) else {
+        let Some(topic) = topics.live.get(id) else {
             return Err(LogError::TopicMissing { journal: journal.to_owned(), topic: *id });
         };
-        let dir = topic.dir.join(number.to_string());
+        let dir = topics.partition_dir(topic, *number);
         let ends = partition.segments.iter().skip(1).map(|segment| segment.base_offset).chain([partition.next_offset]);
         for (segment, end_offset) in partition.segments.iter().zip(ends) {
             let flagged = swapped.contains(&(*id, *number, segment.base_offset));
             let swap = flagged && durable_file::exists(&dir.join(segment::swap_file_name(segment.base_offset)))?;
             segments.push(SurveyedSegment {
-                topic: topic.metadata.name.clone(),
+                topic: (*topic).to_owned(),
                 topic_id: *id,
                 partition: *number,
                 base_offset: segment.base_offset,

@@ -58,7 +58,7 @@ impl Finding {
 pub fn verify(dir: &Path, topics: &[String], progress: &mut dyn FnMut(u64, u64)) -> Result<Verification> {
     let survey = Survey::take(dir)?;
     for topic in topics {
-        if !survey.topics.iter().any(|known| known.metadata.name == *topic) {
+        if !survey.topics.contains(topic) {
             return Err(LogError::UnknownTopic(topic.clone()));
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn examine(
     let total = segments().filter(|segment| wanted(&segment.topic)).map(|segment| segment.length).sum();
     let mut verification = Verification {
         damages: survey.damages.clone(),
-        topics: survey.topics.iter().filter(|topic| wanted(&topic.metadata.name)).count(),
+        topics: survey.topics.iter().filter(|topic| wanted(topic)).count(),
         ..Verification::default()
     };
     let mut findings = BTreeMap::new();

@@ -9,7 +9,7 @@
 //!           16  CRC-32C        u32  salted, of bytes 0 to 16
 //! entry   =  0  magic          "MSJe"
 //!            4  version        u8   1
-//!            5  kind           u8   1 checkpoint, 2 commit, 3 topic deleted
+//!            5  kind           u8   1 checkpoint, 2 commit, 3 topic deleted, 4 topics created
 //!            6  zero           u16
 //!            8  total bytes    u64  of the entry, trailer included
 //!           16  sequence       u64  of this commit; of the last commit before any other kind
@@ -37,13 +37,16 @@
 //!
 //! head of a checkpoint: everything that was committed up to `sequence`, whose bytes are synced
 //!     time u64, position present u8, position length u32, position, topic count u32, topic*
-//! topic   = id 16 bytes, partition count u32, partition*     only partitions that ever had records
+//! topic   = created topic, listed partition count u32, partition*     only partitions that ever had records
 //! partition = number u32, start offset u64, next offset u64, segment count u32, segment*
 //! segment = base offset u64, length u64, flags u8
 //!           bit 0: `<segment>.log.swap`, if there, is to be renamed over the segment
 //!           bit 1: compacted, so its offsets may have gaps
 //!
 //! head of a deleted topic: its id, 16 bytes
+//!
+//! head of created topics: topic count u32, created topic*
+//! created topic = id 16 bytes, partition count u32, name length u32, name (UTF-8)
 //! ```
 //!
 //! A reader refuses versions, kinds and flags that it does not know: a newer build wrote them.
@@ -51,7 +54,9 @@
 use bytes::{Buf as _, BufMut as _, Bytes};
 use uuid::Uuid;
 
+use crate::names;
 use crate::partition::{Offset, PartitionId};
+use crate::topic::PARTITIONS_MAX;
 
 pub(crate) const FILE_MAGIC: [u8; 4] = *b"MSJL";
 pub(crate) const ENTRY_MAGIC: [u8; 4] = *b"MSJe";
@@ -65,6 +70,7 @@ const PIECE_BYTES: usize = 68;
 const KIND_CHECKPOINT: u8 = 1;
 const KIND_COMMIT: u8 = 2;
 const KIND_TOPIC_DELETED: u8 = 3;
+const KIND_TOPICS_CREATED: u8 = 4;
 const PIECE_INLINE: u8 = 1;
 const SEGMENT_SWAP: u8 = 1;
 
@@ -99,12 +105,29 @@ pub(crate) struct PartitionImage {
     pub(crate) segments: Vec<SegmentImage>,
 }
 
-/// A checkpoint's content: partitions grouped by topic.
+/// A topic as its pipeline's journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicEntry {
+    /// Tells this topic from an earlier one of the same name.
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    /// How many it has.
+    pub(crate) partitions: PartitionId,
+}
+
+/// A topic as of a checkpoint, with the partitions that ever had records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicImage {
+    pub(crate) topic: TopicEntry,
+    pub(crate) partitions: Vec<(PartitionId, PartitionImage)>,
+}
+
+/// A checkpoint's content: all topics of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) sequence: u64,
     pub(crate) position: Option<Bytes>,
-    pub(crate) topics: Vec<(Uuid, Vec<(PartitionId, PartitionImage)>)>,
+    pub(crate) topics: Vec<TopicImage>,
 }
 
 /// What an entry says.
@@ -113,6 +136,7 @@ pub(crate) enum Entry {
     Checkpoint(Checkpoint),
     Commit(Commit),
     TopicDeleted { sequence: u64, topic: Uuid },
+    TopicsCreated { sequence: u64, topics: Vec<TopicEntry> },
 }
 
 /// A commit as read back.
@@ -239,6 +263,25 @@ pub(crate) fn encode_topic_deleted(buffer: &mut Vec<u8>, salt: u64, sequence: u6
     finish(buffer, salt, sequence, 0);
 }
 
+pub(crate) fn encode_topics_created<'a>(
+    buffer: &mut Vec<u8>,
+    salt: u64,
+    sequence: u64,
+    topics: impl ExactSizeIterator<Item = &'a TopicEntry>,
+) {
+    begin(buffer, KIND_TOPICS_CREATED, sequence);
+    buffer.put_u32_le(topics.len() as u32);
+    topics.for_each(|topic| put_topic(buffer, topic));
+    finish(buffer, salt, sequence, 0);
+}
+
+fn put_topic(buffer: &mut Vec<u8>, topic: &TopicEntry) {
+    buffer.extend_from_slice(topic.id.as_bytes());
+    buffer.put_u32_le(topic.partitions as u32);
+    buffer.put_u32_le(topic.name.len() as u32);
+    buffer.extend_from_slice(topic.name.as_bytes());
+}
+
 pub(crate) fn encode_checkpoint(buffer: &mut Vec<u8>, salt: u64, checkpoint: &Checkpoint) {
     begin(buffer, KIND_CHECKPOINT, checkpoint.sequence);
     buffer.put_u64_le(crate::clock::now_ms() as u64);
@@ -248,8 +291,8 @@ pub(crate) fn encode_checkpoint(buffer: &mut Vec<u8>, salt: u64, checkpoint: &Ch
     buffer.put_u32_le(position.len() as u32);
     buffer.extend_from_slice(position);
     buffer.put_u32_le(checkpoint.topics.len() as u32);
-    for (topic, partitions) in &checkpoint.topics {
-        buffer.extend_from_slice(topic.as_bytes());
+    for TopicImage { topic, partitions } in &checkpoint.topics {
+        put_topic(buffer, topic);
         buffer.put_u32_le(partitions.len() as u32);
         for (number, partition) in partitions {
             buffer.put_u32_le(*number as u32);
@@ -304,6 +347,7 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
             let topic = head.first_chunk().map(|id| Uuid::from_bytes(*id));
             topic.map(|topic| Entry::TopicDeleted { sequence, topic }).ok_or(Unread::Short)
         }
+        KIND_TOPICS_CREATED => decode_topics_created(head).map(|topics| Entry::TopicsCreated { sequence, topics }),
         _ => Err(Unread::Newer),
     };
     match entry {
@@ -361,6 +405,12 @@ fn decode_commit(mut head: Bytes, sequence: u64, mut inline_bytes: Bytes) -> Res
     Ok(Commit { sequence, position, pieces, inline })
 }
 
+fn decode_topics_created(mut head: Bytes) -> Result<Vec<TopicEntry>, Unread> {
+    let count = head.try_get_u32_le()?;
+    let topics: Vec<_> = (0..count).map(|_| take_topic(&mut head)).collect::<Result<_, _>>()?;
+    if head.is_empty() { Ok(topics) } else { Err(Unread::Short) }
+}
+
 fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unread> {
     let _time = head.try_get_u64_le()?;
     let present = head.try_get_u8()?;
@@ -368,7 +418,7 @@ fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unrea
     let topic_count = head.try_get_u32_le()?;
     let mut topics = Vec::new();
     for _ in 0..topic_count {
-        let topic = take_uuid(&mut head)?;
+        let topic = take_topic(&mut head)?;
         let partition_count = head.try_get_u32_le()?;
         let mut partitions = Vec::new();
         for _ in 0..partition_count {
@@ -389,7 +439,7 @@ fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unrea
             }
             partitions.push((number, image));
         }
-        topics.push((topic, partitions));
+        topics.push(TopicImage { topic, partitions });
     }
     if !head.is_empty() {
         return Err(Unread::Short);
@@ -421,6 +471,17 @@ fn take_uuid(head: &mut Bytes) -> Result<Uuid, Unread> {
     let mut id = [0; 16];
     head.try_copy_to_slice(&mut id)?;
     Ok(Uuid::from_bytes(id))
+}
+
+/// Takes a topic; one that could never have been made is malformed.
+fn take_topic(head: &mut Bytes) -> Result<TopicEntry, Unread> {
+    let id = take_uuid(head)?;
+    let partitions = take_partition(head)?;
+    let name = String::from_utf8(take(head)?.to_vec()).map_err(|_| Unread::Short)?;
+    if names::check_topic(&name).is_err() || !(1..=PARTITIONS_MAX).contains(&partitions) {
+        return Err(Unread::Short);
+    }
+    Ok(TopicEntry { id, name, partitions })
 }
 
 fn take_offset(head: &mut Bytes) -> Result<Offset, Unread> {
@@ -461,11 +522,23 @@ mod tests {
         (commit, bytes)
     }
 
+    fn topic(number: u128) -> TopicEntry {
+        TopicEntry { id: Uuid::from_u128(number), name: format!("shop.public.t_{number}"), partitions: 4 }
+    }
+
+    fn topics_created() -> (Vec<TopicEntry>, Vec<u8>) {
+        let topics = vec![topic(1), topic(2)];
+        let mut bytes = Vec::new();
+        encode_topics_created(&mut bytes, 42, 8, topics.iter());
+        (topics, bytes)
+    }
+
     fn checkpoint() -> (Checkpoint, Vec<u8>) {
         let segments =
             vec![SegmentImage { base_offset: 5, length: 100, swap: false }, SegmentImage { base_offset: 9, length: 7, swap: true }];
         let image = PartitionImage { start_offset: 6, next_offset: 12, segments };
-        let topics = vec![(Uuid::from_u128(1), vec![(0, image), (3, PartitionImage::default())])];
+        let partitions = vec![(0, image), (3, PartitionImage::default())];
+        let topics = vec![TopicImage { topic: topic(1), partitions }, TopicImage { topic: topic(2), partitions: Vec::new() }];
         let checkpoint = Checkpoint { sequence: 8, position: Some(Bytes::from_static(b"p")), topics };
         let mut bytes = Vec::new();
         encode_checkpoint(&mut bytes, 42, &checkpoint);
@@ -484,6 +557,9 @@ mod tests {
         encode_topic_deleted(&mut bytes, 42, 8, Uuid::from_u128(1));
         let expected = Entry::TopicDeleted { sequence: 8, topic: Uuid::from_u128(1) };
         assert_eq!(decode_entry(&Bytes::from(bytes.clone()), 42), Ok((expected, bytes.len())));
+        let (topics, created) = topics_created();
+        let expected = Entry::TopicsCreated { sequence: 8, topics };
+        assert_eq!(decode_entry(&Bytes::from(created.clone()), 42), Ok((expected, created.len())));
         // The same bytes in another file are no entry.
         assert!(matches!(decode_entry(&Bytes::from(bytes), 43), Err(Malformed::Header(_))));
         assert_eq!(decode_file_header(&encode_file_header(42)), Ok(42));
@@ -491,7 +567,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
-        for bytes in [commit().1, checkpoint().1] {
+        for bytes in [commit().1, checkpoint().1, topics_created().1] {
             for len in 0..bytes.len() {
                 let cut = decode_entry(&Bytes::copy_from_slice(&bytes[..len]), 42);
                 assert_eq!(cut, Err(Malformed::Cut), "{len} bytes");

@@ -5,12 +5,14 @@
 //! is not there, or blocks of it are zero because they never reached the disk. Anything else was committed and has
 //! changed since: an error.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf as _, Bytes};
+use uuid::Uuid;
 
 use super::file;
-use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC};
+use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC, TopicEntry};
 use crate::durable_file;
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
 use crate::names;
@@ -50,6 +52,45 @@ pub(crate) fn pipelines(journals: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(pipelines)
+}
+
+/// The topics of a journal.
+#[derive(Debug, Default)]
+pub(crate) struct LoadedTopics {
+    /// Those that exist.
+    pub(crate) live: Vec<TopicEntry>,
+    /// Those that were deleted since the checkpoint. Their directories may be there still.
+    pub(crate) deleted: Vec<TopicEntry>,
+}
+
+impl Loaded {
+    /// What the journal says of topics.
+    ///
+    /// # Errors
+    /// When two that exist have the same name.
+    pub(crate) fn topics(&self) -> Result<LoadedTopics> {
+        let mut live: BTreeMap<Uuid, &TopicEntry> =
+            self.checkpoint.topics.iter().map(|image| (image.topic.id, &image.topic)).collect();
+        let mut deleted = Vec::new();
+        for (_, entry) in &self.entries {
+            match entry {
+                Entry::TopicsCreated { topics, .. } => live.extend(topics.iter().map(|topic| (topic.id, topic))),
+                Entry::TopicDeleted { topic, .. } => deleted.extend(live.remove(topic).cloned()),
+                Entry::Checkpoint(_) | Entry::Commit(_) => {}
+            }
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = live.values().find(|topic| !names.insert(&topic.name)) {
+            return Err(self.damaged(0, &format!("it says twice that topic `{}` was made", twice.name)));
+        }
+        Ok(LoadedTopics { live: live.into_values().cloned().collect(), deleted })
+    }
+
+    /// An error for damage in the file, at a byte.
+    pub(crate) fn damaged(&self, position: u64, problem: &str) -> LogError {
+        let problem = problem.to_owned();
+        LogError::Corrupt { path: self.path.clone(), position, problem, advice: ADVICE_DAMAGE }
+    }
 }
 
 /// Reads the newest journal file in `dir`; nothing when there is none.

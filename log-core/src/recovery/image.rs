@@ -1,12 +1,13 @@
 //! What is committed: a journal's checkpoint with the entries behind it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage};
+use crate::journal::LoadedTopics;
+use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
 use crate::partition::{Partition, PartitionId, PartitionState};
 use crate::segment::Segment;
 use crate::topic::TopicInner;
@@ -16,33 +17,36 @@ use crate::topic::TopicInner;
 pub(crate) struct Image {
     pub(crate) sequence: u64,
     pub(crate) position: Option<Bytes>,
+    /// Those that exist after all entries.
+    topics: Vec<TopicEntry>,
     pub(crate) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
 }
 
 impl Image {
-    /// What a checkpoint says, less topics that were deleted after it.
-    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, deleted: &HashSet<Uuid>) -> Self {
+    /// The checkpoint, of the topics that still exist at the journal's end.
+    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
         let mut partitions = BTreeMap::new();
-        for (topic, images) in checkpoint.topics.iter().filter(|(topic, _)| !deleted.contains(topic)) {
-            for (number, image) in images {
-                let mut image = image.clone();
-                image.segments.iter_mut().for_each(|segment| segment.swap = false);
-                partitions.insert((*topic, *number), image);
+        for image in &checkpoint.topics {
+            if topics.deleted.iter().any(|deleted| deleted.id == image.topic.id) {
+                continue;
+            }
+            for (number, partition) in &image.partitions {
+                let mut partition = partition.clone();
+                partition.segments.iter_mut().for_each(|segment| segment.swap = false);
+                partitions.insert((image.topic.id, *number), partition);
             }
         }
-        Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), partitions }
+        Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), topics: topics.live.clone(), partitions }
     }
 
     /// The checkpoint that says this.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let mut topics: Vec<(Uuid, Vec<_>)> = Vec::new();
-        for ((topic, number), image) in &self.partitions {
-            match topics.last_mut() {
-                Some((last, images)) if last == topic => images.push((*number, image.clone())),
-                _ => topics.push((*topic, vec![(*number, image.clone())])),
-            }
-        }
-        Checkpoint { sequence: self.sequence, position: self.position.clone(), topics }
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = self.partitions.range((topic.id, PartitionId::MIN)..=(topic.id, PartitionId::MAX));
+            let partitions = partitions.map(|((_, number), image)| (*number, image.clone())).collect();
+            TopicImage { topic: topic.clone(), partitions }
+        });
+        Checkpoint { sequence: self.sequence, position: self.position.clone(), topics: topics.collect() }
     }
 
     /// Adds a piece behind what is there, checking that it belongs exactly there.

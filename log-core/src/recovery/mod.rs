@@ -19,9 +19,10 @@ use self::image::Known;
 use self::new_files::Tail;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
-use crate::journal::format::{Checkpoint, Entry, Piece, SegmentImage};
-use crate::journal::{self, JournalFile, Loaded};
-use crate::partition::{Offset, PartitionId};
+use crate::journal::format::{Checkpoint, Entry, Piece, SegmentImage, TopicImage};
+use crate::journal::{self, JournalFile, Loaded, LoadedTopics};
+use crate::names;
+use crate::partition::{self, Offset, PartitionId};
 use crate::pipeline::Dirty;
 use crate::segment;
 use crate::topic::{self, TopicInner};
@@ -38,19 +39,11 @@ pub(crate) struct Recovered {
     pub(crate) dirty: Dirty,
     /// Bytes of the entries behind the checkpoint.
     pub(crate) bytes_since_checkpoint: u64,
-    /// Topics that the journal says are deleted, whose directories were still there.
-    pub(crate) deleted: HashSet<Uuid>,
 }
 
-/// Recovers the pipeline whose journal is in `dir` and that owns `topics`; nothing when it has no journal yet.
-pub(crate) fn recover(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Recovered>> {
-    let Some(loaded) = journal::load(dir)? else {
-        // A journal is made before the first segment. So where there are segments, it was lost.
-        for topic in topics {
-            refuse_orphans(dir, topic)?;
-        }
-        return Ok(None);
-    };
+/// Recovers the pipeline whose journal in `dir` was read as `loaded`, and whose topics are `topics`, as the journal says. `topics_dir`
+/// is where the directories of all topics are.
+pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], topics_dir: &Path) -> Result<Recovered> {
     if loaded.torn_bytes > 0 {
         let (journal, bytes) = (loaded.path.display(), loaded.torn_bytes);
         info!(%journal, position = loaded.valid_bytes, bytes, "cutting off a commit that was not finished");
@@ -60,22 +53,23 @@ pub(crate) fn recover(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<R
     for path in &loaded.obsolete {
         durable_file::remove_file(path)?;
     }
-    let deleted = deleted_topics(&loaded);
-    let mut files = Files::new(dir, topics, &deleted);
+    let known = loaded.topics()?;
+    let mut files = Files::new(dir, topics, &known);
     files.finish_swaps(&loaded.checkpoint)?;
-    let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
-    let kept = files.replay(&loaded, &mut image, Replay::IntoSegments)?;
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
+    let kept = files.replay(loaded, &mut image, Replay::IntoSegments)?;
     // Before files are cut that readers may still know as longer ones.
     image.apply(topics, Known::Discard);
     files.trim(&image)?;
-    // Before the checkpoint, which says nothing of these topics: they would come back, empty.
-    for topic in topics.iter().filter(|topic| deleted.contains(&topic.metadata.id)) {
-        topic::remove_dir(&topic.dir)?;
+    for topic in &known.deleted {
+        topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
-    let swapped = loaded.checkpoint.topics.iter().flat_map(|(_, partitions)| partitions);
+    let swapped = loaded.checkpoint.topics.iter().flat_map(|topic| &topic.partitions);
     let swapped = swapped.flat_map(|(_, image)| &image.segments).any(|segment| segment.swap);
-    let (journal, dirty) = if swapped {
-        // The next checkpoint has to stop speaking of new contents before there can be others.
+    let renewed = swapped || !known.deleted.is_empty();
+    let (journal, dirty) = if renewed {
+        // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
+        // can be others of their names.
         files.sync()?;
         let journal = JournalFile::start(dir, loaded.number + 1, &image.checkpoint())?;
         JournalFile::remove(dir, loaded.number)?;
@@ -89,47 +83,52 @@ pub(crate) fn recover(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<R
         Entry::Commit(commit) => Some(commit.pieces.iter().map(|piece| piece.length).sum::<u64>()),
         _ => None,
     });
-    let bytes_since_checkpoint = if swapped { 0 } else { tail.sum() };
-    Ok(Some(Recovered { journal, sequence: image.sequence, position: image.position, dirty, bytes_since_checkpoint, deleted }))
+    let bytes_since_checkpoint = if renewed { 0 } else { tail.sum() };
+    Ok(Recovered { journal, sequence: image.sequence, position: image.position, dirty, bytes_since_checkpoint })
 }
 
 /// Recovers after a failed write or sync, when what the page cache says about un-synced bytes proves nothing: after a
 /// failed sync the kernel may call pages clean that never reached the disk. All that was committed after the
 /// checkpoint is written once more, to new files.
-pub(crate) fn recover_to_new_files(dir: &Path, topics: &[Arc<TopicInner>], segment_bytes_max: u64) -> Result<Option<Recovered>> {
-    if let Some(loaded) = journal::load(dir)? {
-        let deleted = deleted_topics(&loaded);
-        let mut files = Files::new(dir, topics, &deleted);
-        // An earlier attempt may have come no further than its checkpoint.
-        files.finish_swaps(&loaded.checkpoint)?;
-        files.sync()?;
-        let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
-        let mut tail = Tail::new(segment_bytes_max);
-        files.replay(&loaded, &mut image, Replay::IntoNewFiles(&mut tail))?;
-        let mut rewritten = Image::from_checkpoint(&loaded.checkpoint, &deleted);
-        tail.finish(&mut rewritten)?;
-        rewritten.sequence = image.sequence;
-        rewritten.position = image.position;
-        JournalFile::start(dir, loaded.number + 1, &rewritten.checkpoint())?;
+pub(crate) fn recover_to_new_files(
+    dir: &Path,
+    loaded: &Loaded,
+    topics: &[Arc<TopicInner>],
+    topics_dir: &Path,
+    segment_bytes_max: u64,
+) -> Result<Recovered> {
+    let known = loaded.topics()?;
+    let mut files = Files::new(dir, topics, &known);
+    // An earlier attempt may have come no further than its checkpoint.
+    files.finish_swaps(&loaded.checkpoint)?;
+    files.sync()?;
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
+    let mut tail = Tail::new(segment_bytes_max);
+    files.replay(loaded, &mut image, Replay::IntoNewFiles(&mut tail))?;
+    let mut rewritten = Image::from_checkpoint(&loaded.checkpoint, &known);
+    tail.finish(&mut rewritten)?;
+    rewritten.sequence = image.sequence;
+    rewritten.position = image.position;
+    // The checkpoint says nothing of deleted topics any more.
+    for topic in &known.deleted {
+        topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
+    JournalFile::start(dir, loaded.number + 1, &rewritten.checkpoint())?;
     // From here on it is a crash between that checkpoint and the renaming of the new files.
-    recover(dir, topics)
+    let Some(loaded) = journal::load(dir)? else { return Err(loaded.damaged(0, "it vanished while it was being recovered")) };
+    recover(dir, &loaded, topics, topics_dir)
 }
 
 /// Reads what is committed without changing anything, for a log that another process may be writing. Commits whose
 /// bytes have not reached their segments yet are left out.
-pub(crate) fn view(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Image>> {
-    let Some(loaded) = journal::load(dir)? else { return Ok(None) };
-    let deleted = deleted_topics(&loaded);
-    let known: HashSet<Uuid> = topics.iter().map(|topic| topic.metadata.id).collect();
-    let files = Files::new(dir, topics, &deleted);
+pub(crate) fn view(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>]) -> Result<Image> {
+    let known = loaded.topics()?;
+    let files = Files::new(dir, topics, &known);
     let mut lengths = HashMap::new();
-    let mut image = Image::from_checkpoint(&loaded.checkpoint, &deleted);
-    image.partitions.retain(|(topic, _), _| known.contains(topic));
+    let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
     for (_, entry) in &loaded.entries {
         let Entry::Commit(commit) = entry else { continue };
-        let pieces = commit.pieces.iter().filter(|piece| known.contains(&piece.topic) && !deleted.contains(&piece.topic));
-        let pieces: Vec<&Piece> = pieces.collect();
+        let pieces: Vec<&Piece> = commit.pieces.iter().filter(|piece| !files.deleted.contains(&piece.topic)).collect();
         for piece in &pieces {
             let length = match lengths.entry((piece.topic, piece.partition, piece.segment)) {
                 hash_map::Entry::Occupied(known) => *known.get(),
@@ -137,7 +136,7 @@ pub(crate) fn view(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Imag
             };
             if length < piece.file_position + piece.length {
                 image.apply(topics, Known::Keep);
-                return Ok(Some(image));
+                return Ok(image);
             }
         }
         for piece in pieces {
@@ -147,36 +146,32 @@ pub(crate) fn view(dir: &Path, topics: &[Arc<TopicInner>]) -> Result<Option<Imag
         image.position = Some(commit.position.clone());
     }
     image.apply(topics, Known::Keep);
-    Ok(Some(image))
+    Ok(image)
 }
 
-/// The topics that entries behind the checkpoint say are deleted.
-pub(crate) fn deleted_topics(loaded: &Loaded) -> HashSet<Uuid> {
-    let deleted = loaded.entries.iter().filter_map(|(_, entry)| match entry {
-        Entry::TopicDeleted { topic, .. } => Some(*topic),
-        _ => None,
-    });
-    deleted.collect()
-}
-
-fn refuse_orphans(dir: &Path, topic: &TopicInner) -> Result<()> {
-    for partition in &topic.partitions {
-        for name in durable_file::list_dir(&partition.dir)? {
-            let path = partition.dir.join(&name);
-            if segment::parse_file_name(&name).is_some() && durable_file::file_len(&path)?.unwrap_or(0) > 0 {
-                let problem = format!("it is missing, but topic `{}` has records", topic.metadata.name);
-                return Err(LogError::Corrupt { path: dir.to_owned(), position: 0, problem, advice: ADVICE_DAMAGE });
+/// An error if there are records in a directory of `topics_dir` that no topic claims: a journal was lost.
+pub(crate) fn refuse_orphans(topics_dir: &Path, is_topic: impl Fn(&str) -> bool) -> Result<()> {
+    for name in durable_file::list_dir(topics_dir)? {
+        // A file or directory that somebody else put there is not ours to judge.
+        if names::check_topic(&name).is_err() || name.starts_with(topic::REMOVED_PREFIX) || is_topic(&name) {
+            continue;
+        }
+        let dir = topics_dir.join(&name);
+        if !durable_file::exists(&dir.join("."))? {
+            continue;
+        }
+        for partition in durable_file::list_dir(&dir)?.iter().filter(|name| name.parse::<PartitionId>().is_ok()) {
+            let partition = dir.join(partition);
+            for file in durable_file::list_dir(&partition)? {
+                let path = partition.join(&file);
+                if segment::parse_file_name(&file).is_some() && durable_file::file_len(&path)?.unwrap_or(0) > 0 {
+                    let problem = "it has records, but no journal knows the topic".to_owned();
+                    return Err(LogError::Corrupt { path: dir, position: 0, problem, advice: ADVICE_DAMAGE });
+                }
             }
         }
     }
     Ok(())
-}
-
-impl Loaded {
-    pub(crate) fn damaged(&self, position: u64, problem: &str) -> LogError {
-        let problem = problem.to_owned();
-        LogError::Corrupt { path: self.path.clone(), position, problem, advice: ADVICE_DAMAGE }
-    }
 }
 
 /// What a replay does with the pieces of commits.
@@ -191,14 +186,15 @@ enum Replay<'a> {
 struct Files<'a> {
     journal: &'a Path,
     topics: BTreeMap<Uuid, &'a TopicInner>,
-    deleted: &'a HashSet<Uuid>,
+    deleted: HashSet<Uuid>,
     touched_files: HashSet<PathBuf>,
     touched_dirs: HashSet<PathBuf>,
 }
 
 impl<'a> Files<'a> {
-    fn new(journal: &'a Path, topics: &'a [Arc<TopicInner>], deleted: &'a HashSet<Uuid>) -> Self {
+    fn new(journal: &'a Path, topics: &'a [Arc<TopicInner>], known: &LoadedTopics) -> Self {
         let topics = topics.iter().map(|topic| (topic.metadata.id, topic.as_ref())).collect();
+        let deleted = known.deleted.iter().map(|topic| topic.id).collect();
         Self { journal, topics, deleted, touched_files: HashSet::new(), touched_dirs: HashSet::new() }
     }
 
@@ -215,9 +211,9 @@ impl<'a> Files<'a> {
 
     /// Renames new contents over their segments, where the checkpoint that names them was written but not this.
     fn finish_swaps(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for (topic, partitions) in checkpoint.topics.iter().filter(|(topic, _)| !self.deleted.contains(topic)) {
+        for TopicImage { topic, partitions } in checkpoint.topics.iter().filter(|image| !self.deleted.contains(&image.topic.id)) {
             for (number, image) in partitions {
-                let dir = self.partition_dir(*topic, *number)?;
+                let dir = self.partition_dir(topic.id, *number)?;
                 for segment in image.segments.iter().filter(|segment| segment.swap) {
                     let swap = dir.join(segment::swap_file_name(segment.base_offset));
                     // Even when nothing is left to rename, the next checkpoint has to stop saying so.
@@ -238,7 +234,7 @@ impl<'a> Files<'a> {
         for (at, entry) in loaded.entries.iter().take(kept) {
             let sequence = match entry {
                 Entry::Commit(commit) => commit.sequence.wrapping_sub(1),
-                Entry::TopicDeleted { sequence, .. } => *sequence,
+                Entry::TopicDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
                 Entry::Checkpoint(_) => return Err(loaded.damaged(*at, "a second checkpoint stands there")),
             };
             if sequence != image.sequence {
@@ -329,7 +325,10 @@ impl<'a> Files<'a> {
                 let Some(bytes) = located.inline else { continue };
                 let file = match &mut file {
                     Some(file) => file,
-                    None => file.insert(DurableFile::open_or_create(path)?),
+                    None => {
+                        path.parent().map_or(Ok(()), partition::create_dir)?;
+                        file.insert(DurableFile::open_or_create(path)?)
+                    }
                 };
                 file.write_all_at(bytes, located.piece.file_position)?;
             }
@@ -337,7 +336,7 @@ impl<'a> Files<'a> {
             if let (Some(first), Some(dir)) = (pieces.first(), path.parent())
                 && first.piece.file_position == 0
             {
-                self.touched_dirs.insert(dir.to_owned());
+                self.touched_dirs.extend(partition::dirs_above(dir).map(Path::to_owned));
             }
             self.touched_files.insert(path.clone());
         }
@@ -350,9 +349,6 @@ impl<'a> Files<'a> {
             self.partition_dir(*topic, *number)?;
         }
         for (id, topic) in self.topics.clone() {
-            if self.deleted.contains(&id) {
-                continue;
-            }
             for (number, partition) in (0..).zip(&topic.partitions) {
                 let segments = image.partitions.get(&(id, number)).map_or(&[][..], |image| &image.segments);
                 self.trim_partition(&partition.dir, segments)?;

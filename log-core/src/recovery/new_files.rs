@@ -10,7 +10,7 @@ use super::image::Image;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::Result;
 use crate::journal::format::{Piece, SegmentImage};
-use crate::partition::{Offset, PartitionId};
+use crate::partition::{self, Offset, PartitionId};
 use crate::segment;
 
 /// What was committed after the checkpoint, written to new files, one or more for each partition.
@@ -44,6 +44,7 @@ impl Tail {
             Some(last) if !full(last) => last,
             _ => {
                 let base_offset = piece.base_offset;
+                partition::create_dir(dir)?;
                 DurableFile::create(&dir.join(segment::swap_file_name(base_offset)))?;
                 partition.segments.push(SegmentImage { base_offset, length: 0, swap: true });
                 let Some(last) = partition.segments.last_mut() else { return Ok(()) };
@@ -74,7 +75,7 @@ impl Tail {
             durable_file::sync_together(&tail.segments, |segment| {
                 durable_file::sync_file(&tail.dir.join(segment::swap_file_name(segment.base_offset)))
             })?;
-            durable_file::sync_dir(&tail.dir)?;
+            partition::dirs_above(&tail.dir).try_for_each(durable_file::sync_dir)?;
             let image = image.partitions.entry(key).or_default();
             image.next_offset = tail.next_offset;
             image.segments.extend(tail.segments);

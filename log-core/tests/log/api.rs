@@ -1,12 +1,13 @@
 //! What the log promises when nothing fails.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use log_core::{CommitSet, Compression, Log, LogError, LogOptions};
+use log_core::{CommitSet, Compression, Log, LogError, LogOptions, Removed, Retention};
 
-use crate::support::{batch, batch_with, commit, contents, one, options, read_all, temp_dir};
+use crate::support::{batch, batch_with, commit, contents, copy_dir, one, options, read_all, temp_dir};
 
 #[test]
 fn round_trip_over_reopening() {
@@ -94,7 +95,7 @@ fn segments_roll_and_reads_cross_them() {
         expected.extend(values.clone());
         commit(&pipeline, "", vec![(topic.clone(), 0, batch(&values[..1])), (topic.clone(), 0, batch(&values[1..]))]);
     }
-    let segments = std::fs::read_dir(dir.path().join("topics/t/0")).unwrap().count();
+    let segments = fs::read_dir(dir.path().join("topics/t/0")).unwrap().count();
     assert!(segments > 12, "{segments} segments");
     drop((pipeline, log));
 
@@ -194,7 +195,7 @@ fn deleted_topics_and_pipelines_are_gone() {
 #[test]
 fn files_belong_to_their_owner_only() {
     fn check(path: &Path) {
-        for entry in std::fs::read_dir(path).unwrap() {
+        for entry in fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
             let is_dir = entry.file_type().unwrap().is_dir();
             let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
@@ -290,10 +291,67 @@ fn many_partitions_with_few_descriptors() {
         let all = topics.iter().flat_map(|topic| [(topic.clone(), 0), (topic.clone(), 1)]);
         commit(&pipeline, "", all.map(|(topic, partition)| (topic, partition, batch(&[vec![round]]))).collect());
     }
-    let segments = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let segments = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
     let segments = segments.filter(|path| path.starts_with(dir.path()) && path.extension().is_some_and(|e| e == "log")).count();
     assert!(segments <= 8, "{segments} segment files are open");
     for topic in &topics {
         assert_eq!(read_all(topic, 1, 0, 100).unwrap(), (0..5).map(|n| vec![n]).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn retention_removes_what_was_read_and_is_old_or_too_much() {
+    let dir = temp_dir();
+    let options = LogOptions { segment_bytes: 2000, ..options() };
+    let log = Log::open(dir.path(), options.clone()).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    // The time in these batches is in 2023. Each commit has 100 offsets and a segment of its own.
+    let fill = |count: usize| {
+        for _ in 0..count {
+            commit(&pipeline, "x", vec![(topic.clone(), 0, batch(&vec![vec![7; 10]; 100]))]);
+        }
+    };
+    let files = || fs::read_dir(dir.path().join("topics/t/0")).unwrap().count();
+    fill(10);
+    assert_eq!((files(), topic.start_offset(0)), (10, 0));
+    let segment = fs::metadata(dir.path().join("topics/t/0/00000000000000000000.log")).unwrap().len();
+    let bytes = |count: u64| Retention { bytes: Some(segment * count), ..Retention::default() };
+    let year = Some(std::time::Duration::from_secs(365 * 24 * 3600));
+    let age = Retention { age: year, ..Retention::default() };
+
+    // Somebody who never reported needs everything, however old it is.
+    assert_eq!(log.retain(&topic, &age, &["sink"]).unwrap(), Removed::default());
+    log.offsets().report("sink", topic.id(), 0, 250);
+    assert_eq!(log.retain(&topic, &Retention::default(), &["sink"]).unwrap(), Removed::default());
+    let removed = log.retain(&topic, &age, &["sink"]).unwrap();
+    assert_eq!(removed, Removed { segments: 2, bytes: 2 * segment, unread: 0 });
+    assert_eq!((files(), topic.start_offset(0)), (8, 200));
+    // What was removed is out of range, for readers and after a crash.
+    assert!(matches!(topic.read(0, 150, 100), Err(LogError::OffsetOutOfRange { start: 200, .. })));
+    let crashed = temp_dir();
+    copy_dir(dir.path(), crashed.path());
+    let again = Log::open(crashed.path(), options).unwrap().topic("t").unwrap();
+    assert_eq!((again.start_offset(0), again.end_offset(0)), (200, 1000));
+
+    // By bytes, up to what was read, and beyond it where that is too much.
+    log.offsets().report("sink", topic.id(), 0, 600);
+    log.offsets().report("other", topic.id(), 0, 1000);
+    assert_eq!(log.retain(&topic, &bytes(5), &["sink", "other"]).unwrap().segments, 3);
+    assert_eq!(log.retain(&topic, &bytes(1), &["sink", "other"]).unwrap().segments, 1);
+    assert_eq!(topic.start_offset(0), 600);
+    let forced = Retention { unread_bytes: Some(2 * segment), ..bytes(1) };
+    assert_eq!(log.retain(&topic, &forced, &["sink"]).unwrap(), Removed { segments: 2, bytes: 2 * segment, unread: 200 });
+    assert_eq!((files(), topic.start_offset(0)), (2, 800));
+
+    // With everything read and old, nothing is left, and the offsets go on.
+    assert_eq!(log.retain(&topic, &age, &["other"]).unwrap().segments, 2);
+    assert_eq!((files(), topic.start_offset(0), topic.end_offset(0)), (0, 1000, 1000));
+    fill(1);
+    assert_eq!((files(), topic.start_offset(0), topic.end_offset(0)), (1, 1000, 1100));
+    assert_eq!(topic.read(0, 1000, 100).unwrap().len(), 1);
+    drop(pipeline);
+    log.close().unwrap();
+    let again = Log::open(dir.path(), LogOptions::default()).unwrap().topic("t").unwrap();
+    assert_eq!((again.start_offset(0), again.end_offset(0)), (1000, 1100));
 }

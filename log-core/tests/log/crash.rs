@@ -189,7 +189,6 @@ fn leftovers_are_removed_and_strangers_left_alone() {
         "journals/p/00000000000000000009.journal.new",
         "topics/a/1/00000000000000000077.log",
         "topics/a/1/00000000000000000000.log.swap",
-        "topics/.created-1/topic.json",
         "topics/.deleted-1/0/00000000000000000000.log",
         "journals/.deleted-1/00000000000000000001.journal",
     ];
@@ -207,4 +206,41 @@ fn leftovers_are_removed_and_strangers_left_alone() {
     for path in strangers {
         assert!(dir.join(path).exists(), "{path}");
     }
+}
+
+#[test]
+fn topics_are_what_the_journals_say() {
+    let original = temp_dir();
+    let log = Log::open(original.path(), options()).unwrap();
+    let names: Vec<String> = (0..50).map(|n| format!("t.{n}")).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), 2)).collect();
+    let topics = log.create_topics(&wanted, "p").unwrap();
+    // Without records there are no directories.
+    assert_eq!(fs::read_dir(original.path().join("topics")).unwrap().count(), 0);
+    let pipeline = log.pipeline("p").unwrap();
+    commit(&pipeline, "1", vec![(topics[0].clone(), 1, one("a")), (topics[1].clone(), 0, one("b"))]);
+    // One is deleted, and its name given to another pipeline, before either journal has a checkpoint.
+    log.delete_topic("t.1").unwrap();
+    let again = log.create_topic("t.1", 1, "q").unwrap();
+    let other = log.pipeline("q").unwrap();
+    commit(&other, "1", vec![(again.clone(), 0, one("c"))]);
+    commit(&pipeline, "2", vec![(topics[0].clone(), 1, one("d"))]);
+    let (before, of_q) = (contents(&log, "p").unwrap(), contents(&log, "q").unwrap());
+    let crashed = temp_dir();
+    copy_dir(original.path(), crashed.path());
+    for _ in 0..2 {
+        let log = Log::open(crashed.path(), options()).unwrap();
+        let live: Vec<_> = log.topics().iter().filter(|topic| topic.pipeline() == "p").map(|topic| topic.id()).collect();
+        let mut expected: Vec<_> = topics.iter().filter(|topic| topic.name() != "t.1").map(|topic| topic.id()).collect();
+        let mut live = live;
+        live.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(live, expected);
+        assert_eq!(log.topic("t.1").unwrap().id(), again.id());
+        assert_eq!((contents(&log, "p").unwrap(), contents(&log, "q").unwrap()), (before.clone(), of_q.clone()));
+        // The second time after a close, which wrote checkpoints.
+        log.close().unwrap();
+    }
+    let read_only = Log::open_read_only(crashed.path()).unwrap();
+    assert_eq!(read_only.topics().len(), 50);
 }

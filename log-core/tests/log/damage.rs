@@ -115,8 +115,9 @@ fn an_entry_in_the_middle() {
     let path = journal_path(dir.path(), "p");
     let journal = fs::read(&path).unwrap();
     let entries: Vec<_> = (0..journal.len() - 4).filter(|at| journal[*at..].starts_with(b"MSJe")).collect();
-    assert_eq!(entries.len(), 5);
-    for entry in &entries[..4] {
+    // A checkpoint, two topics, and four commits, of which the last may be torn.
+    assert_eq!(entries.len(), 7);
+    for entry in &entries[..6] {
         // Not only a bit: all of its header, or of its content.
         for range in [*entry..entry + 36, entry + 4..entry + 100] {
             for byte in [0, 0x55] {
@@ -146,9 +147,9 @@ fn missing_parts() {
     let message = without("topics/a/0/00000000000000000000.log");
     assert!(message.contains("00000000000000000000.log is damaged at byte 0: the file ends there"), "{message}");
     let message = without("journals/p");
-    assert!(message.contains("it is missing, but topic `a` has records"), "{message}");
+    assert!(message.contains("topics/a is damaged") && message.contains("no journal knows the topic"), "{message}");
     let message = without("topics/a");
-    assert!(message.contains("whose directory is missing"), "{message}");
+    assert!(message.contains("topics/a/") && message.contains("bytes were committed"), "{message}");
 }
 
 #[test]
@@ -164,8 +165,4 @@ fn newer_versions_are_refused() {
     };
     let message = replace(dir.path().join("log.json"), "\"format_version\":1", "\"format_version\":2");
     assert!(message.contains("log.json has format version 2, this build knows 1"), "{message}");
-    let message = replace(dir.path().join("topics/a/topic.json"), "\"format_version\": 1", "\"format_version\": 2");
-    assert!(message.contains("topic.json has format version 2, this build knows 1"), "{message}");
-    let message = replace(dir.path().join("topics/a/topic.json"), "\"name\": \"a\"", "\"name\": \"b\"");
-    assert!(message.contains("it describes topic `b`"), "{message}");
 }

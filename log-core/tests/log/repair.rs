@@ -210,6 +210,8 @@ fn what_is_left_of_larger_damage_is_saved() {
     });
     let planned = damage_and_repair(&sample, |dir| fs::remove_file(inside(&sample, dir, 0)).unwrap());
     assert!(planned[0].problem.starts_with("the file is missing"), "{planned:?}");
+    let planned = damage_and_repair(&sample, |dir| fs::remove_dir_all(dir.join("topics/t")).unwrap());
+    assert_eq!(planned.len(), sample.segments.len());
     let planned = damage_and_repair(&sample, |dir| change(&inside(&sample, dir, 1), |bytes| bytes.truncate(100)));
     assert!(planned[0].problem.starts_with("the file ends at byte 100, but"), "{planned:?}");
     // A folder in the place of the file: opens, and cannot be read.
@@ -298,8 +300,8 @@ fn a_journal_is_written_anew_where_segments_know_better() {
     let path = journal_path(dir.path(), "p");
     let journal = fs::read(&path).unwrap();
     let entries: Vec<_> = (0..journal.len() - 4).filter(|at| journal[*at..].starts_with(b"MSJe")).collect();
-    // The trailers of checkpoint and first commit, and the bytes inside the latter.
-    for at in [entries[1] - 10, entries[2] - 10, entries[2] - 16 - 20] {
+    // The trailers of checkpoint, topic and first commit, and the bytes inside the latter.
+    for at in [entries[1] - 10, entries[2] - 10, entries[3] - 10, entries[3] - 16 - 20] {
         let copy = temp_dir();
         copy_dir(dir.path(), copy.path());
         change(&journal_path(copy.path(), "p"), |bytes| bytes[at] ^= 1);
@@ -332,11 +334,9 @@ fn what_cannot_be_repaired_stays_as_it_is() {
         files
     };
     type Change = fn(&Path);
-    let cases: [(&str, Change); 5] = [
+    let cases: [(&str, Change); 3] = [
         ("the checkpoint", |dir| change(&journal_path(dir, "p"), |bytes| bytes[40] ^= 1)),
         ("the schemas", |dir| change(&segment_path(dir, "_schemas", 0, 0), |bytes| bytes[70] ^= 1)),
-        ("topic.json", |dir| change(&dir.join("topics/t/topic.json"), |bytes| bytes[0] = b'x')),
-        ("a missing topic", |dir| fs::remove_dir_all(dir.join("topics/t")).unwrap()),
         ("a missing journal", |dir| fs::remove_dir_all(dir.join("journals/p")).unwrap()),
     ];
     for (what, damage) in cases {

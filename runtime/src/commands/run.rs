@@ -9,6 +9,7 @@ use crate::{
     cli::RunArgs,
     commands::{environment, remember},
     definition, http, logging, memory, progress,
+    retention::Retention,
     supervisor::{self, Shared},
 };
 
@@ -46,6 +47,10 @@ pub(crate) async fn run(args: RunArgs, connectors: Connectors) -> anyhow::Result
         tokio::spawn(http::serve(listener, statuses.clone(), shutdown.clone()));
     }
     tokio::spawn(progress::show(statuses.clone(), shutdown.clone()));
+    let retention = Retention::new(&pipelines);
+    if !args.once {
+        tokio::spawn(retention.clone().run(log.clone(), shutdown.clone()));
+    }
     let mut tasks = JoinSet::new();
     for (pipeline, status) in pipelines.into_iter().zip(&statuses) {
         tracing::info!(pipeline = pipeline.name, file = pipeline.file, sinks = pipeline.sinks.len(), "starting");
@@ -75,6 +80,10 @@ pub(crate) async fn run(args: RunArgs, connectors: Connectors) -> anyhow::Result
         () = tokio::time::sleep(SHUTDOWN_GRACE) => tracing::warn!("a part did not end in time; it goes on from its last flush at the next start"),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+    if args.once {
+        let log = log.clone();
+        tokio::task::spawn_blocking(move || retention.apply(&log)).await?;
     }
     if let Err(error) = log.close() {
         tracing::error!(%error, "closing the log");

@@ -33,6 +33,8 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Users whose names say how they have to prove themselves come first; everybody else is trusted.
 const ACCESS: &str = "hostssl all,replication tls_user 127.0.0.1/32 scram-sha-256
 host all,replication tls_user 127.0.0.1/32 reject
+hostnossl all,replication open_user 127.0.0.1/32 scram-sha-256
+host all,replication open_user 127.0.0.1/32 reject
 host all,replication scram_user 127.0.0.1/32 scram-sha-256
 host all,replication md5_user 127.0.0.1/32 md5
 host all,replication plain_user 127.0.0.1/32 password

@@ -266,7 +266,7 @@ impl Settings {
 }
 
 fn parse_sslmode(text: &str) -> Option<SslMode> {
-    [SslMode::Disable, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
+    [SslMode::Disable, SslMode::Allow, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
         .into_iter()
         .find(|mode| mode.to_string() == text)
 }

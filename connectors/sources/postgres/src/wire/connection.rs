@@ -39,9 +39,26 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects and logs in. `buffer_bytes` is the size of a large read.
     pub(crate) fn open(settings: &Settings, purpose: Purpose, buffer_bytes: usize) -> Result<Self, PostgresError> {
-        let address = settings.address();
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let socket = connect(settings, &address, deadline, buffer_bytes)?;
+        let (first, second) = settings.sslmode.attempts();
+        let attempt = |mode| Self::attempt(settings, mode, purpose, buffer_bytes, deadline);
+        match (attempt(first), second, &settings.host) {
+            (Err(refused @ PostgresError::Authentication { .. }), Some(second), Host::Name(_)) => {
+                attempt(second).map_err(|_| refused)
+            }
+            (result, _, _) => result,
+        }
+    }
+
+    fn attempt(
+        settings: &Settings,
+        mode: SslMode,
+        purpose: Purpose,
+        buffer_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Self, PostgresError> {
+        let address = settings.address();
+        let socket = connect(settings, mode, &address, deadline, buffer_bytes)?;
         let mut connection = Self { socket, address, version: 0 };
         let private = connection.socket.is_private();
         let binding = connection.socket.certificate().and_then(end_point_hash);
@@ -134,7 +151,13 @@ impl Connection {
 }
 
 /// Connects the socket, and starts TLS on it as the settings want.
-fn connect(settings: &Settings, address: &str, deadline: Instant, buffer_bytes: usize) -> Result<Socket, PostgresError> {
+fn connect(
+    settings: &Settings,
+    mode: SslMode,
+    address: &str,
+    deadline: Instant,
+    buffer_bytes: usize,
+) -> Result<Socket, PostgresError> {
     let failed = |cause| PostgresError::Connect { address: address.to_owned(), cause };
     match &settings.host {
         Host::Socket(directory) => {
@@ -143,7 +166,7 @@ fn connect(settings: &Settings, address: &str, deadline: Instant, buffer_bytes: 
         }
         Host::Name(name) => {
             let mut socket = Socket::connect_tcp(name, settings.port, deadline, buffer_bytes).map_err(failed)?;
-            if !wants_tls(settings.sslmode, &mut socket, address)? {
+            if !wants_tls(mode, &mut socket, address)? {
                 return Ok(socket);
             }
             socket.start_tls(&settings.tls, name).map_err(|error| match error {

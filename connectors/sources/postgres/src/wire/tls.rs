@@ -11,7 +11,9 @@ use source_tailing::{Check, TlsSettings};
 pub enum SslMode {
     /// Never encrypted.
     Disable,
-    /// Encrypted if the server offers it; the certificate is not checked.
+    /// Encrypted only if the server lets nobody in otherwise; the certificate is not checked.
+    Allow,
+    /// Encrypted if the server offers it; the certificate is not checked. Not encrypted if that is the only way in.
     #[default]
     Prefer,
     /// Encrypted; the certificate is checked only where `sslrootcert` is given (as by `verify-ca`).
@@ -26,6 +28,7 @@ impl fmt::Display for SslMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Disable => "disable",
+            Self::Allow => "allow",
             Self::Prefer => "prefer",
             Self::Require => "require",
             Self::VerifyCa => "verify-ca",
@@ -34,12 +37,24 @@ impl fmt::Display for SslMode {
     }
 }
 
+impl SslMode {
+    /// How to try it, and how again should the server refuse the login: it may have other rules for connections that are encrypted, or that
+    /// are not.
+    pub(super) fn attempts(self) -> (Self, Option<Self>) {
+        match self {
+            Self::Allow => (Self::Disable, Some(Self::Require)),
+            Self::Prefer => (Self::Prefer, Some(Self::Disable)),
+            _ => (self, None),
+        }
+    }
+}
+
 /// libpq's modes as what is checked.
 pub(crate) fn tls_settings(mode: SslMode, root_file: Option<PathBuf>) -> TlsSettings {
     let check = match (mode, &root_file) {
         (SslMode::VerifyFull, _) => Check::Name,
         (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => Check::Authority,
-        (SslMode::Require, None) | (SslMode::Prefer | SslMode::Disable, _) => Check::Nothing,
+        (SslMode::Require, None) | (SslMode::Prefer | SslMode::Allow | SslMode::Disable, _) => Check::Nothing,
     };
     TlsSettings { check, root_file, root_setting: "sslrootcert" }
 }

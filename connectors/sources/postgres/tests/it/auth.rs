@@ -14,6 +14,8 @@ fn database() -> Database {
         "create table t (id int primary key); insert into t values (1); \
          do $$ begin set local password_encryption = 'md5'; create role md5_user superuser login password 'secret'; exception when duplicate_object or unique_violation then null; end $$; \
          do $$ begin create role scram_user superuser login password 'sécret'; exception when duplicate_object or unique_violation then null; end $$; \
+         do $$ begin create role tls_user superuser login password 'secret'; exception when duplicate_object or unique_violation then null; end $$; \
+         do $$ begin create role open_user superuser login password 'secret'; exception when duplicate_object or unique_violation then null; end $$; \
          do $$ begin create role plain_user superuser login password 'secret'; exception when duplicate_object or unique_violation then null; end $$;",
     );
     database
@@ -21,6 +23,7 @@ fn database() -> Database {
 
 fn needs_tls(settings: &Value) -> bool {
     settings["sslmode"].as_str().is_some_and(|mode| mode != "disable")
+        && !settings["url"].as_str().is_some_and(|url| url.contains("open_user"))
 }
 
 async fn drained(database: &Database, settings: Value) -> Result<usize, String> {
@@ -39,10 +42,18 @@ async fn every_way_in_works() {
     let database = database();
     let authority = database.server.ca();
     let tcp = |user: &str| database.tcp_url(user, "127.0.0.1");
+    let tls_only = json!({ "url": tcp("tls_user"), "password": "secret", "sslmode": "allow" });
+    match drained(&database, tls_only).await {
+        Ok(rows) => assert!(rows == 1 && database.server.has_tls()),
+        Err(error) => assert!(!database.server.has_tls() && error.contains("did not let `tls_user` in"), "{error}"),
+    }
     for settings in [
         json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "disable" }),
         json!({ "url": tcp("md5_user"), "password": "secret", "sslmode": "disable" }),
         json!({ "url": tcp("x"), "user": "scram_user", "password": "sécret" }),
+        // The server wants the one encrypted and the other not.
+        json!({ "url": tcp("open_user"), "password": "secret", "sslmode": "allow" }),
+        json!({ "url": tcp("open_user"), "password": "secret", "sslmode": "prefer" }),
         json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "require" }),
         json!({ "url": tcp("scram_user"), "password": "sécret", "sslmode": "verify-ca", "sslrootcert": authority }),
         json!({ "url": database.tcp_url("scram_user:s%C3%A9cret", "localhost"), "sslmode": "verify-full", "sslrootcert": authority }),
