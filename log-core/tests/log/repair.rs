@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use log_core::{Compression, Damage, Log, LogError, LogOptions, Offset, Remedy, Repair, Topic, verify};
+use proptest::prelude::*;
 
 use crate::support::{batch, batch_with, commit, copy_dir, journal_path, one, options, segment_path, temp_dir};
 
@@ -221,6 +222,29 @@ fn what_is_left_of_larger_damage_is_saved() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(damages(copy.path())[0].problem.contains("cannot be read"), "{:?}", damages(copy.path()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is overwritten in a segment, what is left after the repair is what was written, but for what the plan gave up.
+    #[test]
+    fn random_damage(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 1usize..400, any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        segment in 0usize..3,
+    ) {
+        let sample = sample();
+        damage_and_repair(&sample, |dir| change(&inside(&sample, dir, segment), |bytes| {
+            for (start, len, byte) in &changes {
+                let start = start.index(bytes.len());
+                bytes.iter_mut().skip(start).take(*len).for_each(|target| *target = *byte);
+            }
+            if let Some(cut) = &cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+        }));
+    }
 }
 
 /// A log whose journal has a tail behind its checkpoint: small commits inside, and a large one in its segment.
