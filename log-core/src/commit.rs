@@ -204,10 +204,12 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
     let pieces: Vec<_> = pieces.collect();
     durable_file::sync_together(&pieces, |piece| {
         piece.segment.open(files)?.sync_data()?;
-        if piece.creates {
+        // An earlier commit may have made the file and left its name to a checkpoint.
+        if !piece.segment.has_durable_name() {
             let partition = piece.partition();
             partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
             partition.set_dir_durable();
+            piece.segment.set_durable_name();
         }
         Ok(())
     })

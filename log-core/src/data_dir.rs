@@ -59,14 +59,13 @@ pub(crate) fn create(dir: &Path) -> Result<()> {
     let json = serde_json::to_vec(&marker).unwrap_or_default();
     let new_path = dir.join(format!("{MARKER_FILE}.new"));
     durable_file::write_file(&new_path, &json)?;
-    // Last, so that a directory with the marker has all the rest.
-    durable_file::rename(&new_path, &marker_path)?;
+    // The marker comes last, so that a directory with the marker has all the rest, durably.
     durable_file::sync_dir(dir)?;
     // The name of a new data directory is in the one above.
-    match dir.canonicalize() {
-        Ok(absolute) => absolute.parent().map_or(Ok(()), durable_file::sync_dir),
-        Err(error) => Err(LogError::io("inspect", dir, error)),
-    }
+    let absolute = dir.canonicalize().map_err(|error| LogError::io("inspect", dir, error))?;
+    absolute.parent().map_or(Ok(()), durable_file::sync_dir)?;
+    durable_file::rename(&new_path, &marker_path)?;
+    durable_file::sync_dir(dir)
 }
 
 /// An error unless the directory holds a log of a version known here.

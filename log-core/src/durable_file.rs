@@ -1,7 +1,8 @@
 //! Every file operation that durability depends on.
 //!
 //! Nothing else in the crate opens, writes, syncs, renames or removes a file, so that one place decides about
-//! permissions (owner only), about errors (each names its path), and can be replaced by a layer that injects faults.
+//! permissions (owner only), about errors (each names its path), and about what tests see of it: they can let any call
+//! that changes something fail, and write all of them down.
 //!
 //! A new name survives a power cut only after [`sync_dir`] of its directory; a file's bytes and length only after
 //! [`DurableFile::sync_data`].
@@ -13,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use self::changes::{Began, Change, begin};
 use crate::error::{LogError, Result};
+
+pub(crate) mod changes;
 
 /// Syncs that wait together.
 const SYNC_THREADS: usize = 16;
@@ -35,25 +39,28 @@ pub(crate) struct DurableFile {
 impl DurableFile {
     /// Opens an existing file.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let began = begin(Change::Open { path })?;
         let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path);
-        Self::opened("open", path, file)
+        Self::opened("open", path, file, began)
     }
 
     /// Creates the file, emptying one that is there: leftovers of a commit that did not happen.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        fault("create", path)?;
+        let began = begin(Change::Create { path })?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
-        Self::opened("create", path, file)
+        Self::opened("create", path, file, began)
     }
 
     /// Opens the file, creating it when it is not there.
     pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
+        let began = begin(Change::OpenOrCreate { path })?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        Self::opened("open", path, file)
+        Self::opened("open", path, file, began)
     }
 
-    fn opened(action: &'static str, path: &Path, file: io::Result<File>) -> Result<Self> {
+    fn opened(action: &'static str, path: &Path, file: io::Result<File>, mut began: Began) -> Result<Self> {
         let file = file.map_err(|error| LogError::io(action, path, error))?;
+        began.opened(&file);
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -86,18 +93,18 @@ impl DurableFile {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<()> {
-        fault("write", &self.path)?;
+        let _began = begin(Change::Write { file: &self.file, path: &self.path, position, bytes })?;
         self.file.write_all_at(bytes, position).map_err(|error| LogError::io("write", &self.path, error))
     }
 
     /// Makes the bytes and the length durable.
     pub(crate) fn sync_data(&self) -> Result<()> {
-        fault("sync", &self.path)?;
+        let _began = begin(Change::Sync { file: &self.file, path: &self.path })?;
         self.file.sync_data().map_err(|error| LogError::io("sync", &self.path, error))
     }
 
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
-        fault("truncate", &self.path)?;
+        let _began = begin(Change::SetLen { file: &self.file, path: &self.path, len })?;
         self.file.set_len(len).map_err(|error| LogError::io("truncate", &self.path, error))
     }
 
@@ -113,7 +120,7 @@ impl DurableFile {
 
 /// Makes creations, renames and removals in a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
-    fault("sync", path)?;
+    let _began = begin(Change::SyncDir { path })?;
     let result = File::open(path).and_then(|dir| dir.sync_all());
     result.map_err(|error| LogError::io("sync directory", path, error))
 }
@@ -146,17 +153,36 @@ pub(crate) fn sync_together<T: Sync>(items: &[T], sync: impl Fn(&T) -> Result<()
 
 /// Creates a directory for its owner only; one that exists is fine.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
-    fault("create", path)?;
+    let _began = begin(Change::CreateDir { path })?;
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(LogError::io("create directory", path, error)),
         _ => Ok(()),
     }
 }
 
-/// Creates a directory and those above it for their owner only.
+/// Creates a directory and those above it for their owner only, durably, except for the name of one that exists.
 pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
-    let result = DirBuilder::new().mode(0o700).recursive(true).create(path);
-    result.map_err(|error| LogError::io("create directory", path, error))
+    if exists(path)? {
+        return Ok(());
+    }
+    let above = parent(path);
+    if exists(above)? {
+        // Whoever made that may have been killed before it had a durable name.
+        sync_dir(parent(above))?;
+    } else {
+        create_dir_all(above)?;
+    }
+    create_dir(path)?;
+    sync_dir(above)
+}
+
+/// The directory that holds the name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 /// Writes a new file and syncs it; its directory is left to the caller.
@@ -176,16 +202,17 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fault("rename", from)?;
+    let _began = begin(Change::Rename { from, to })?;
     fs::rename(from, to).map_err(|error| LogError::io("rename", from, error))
 }
 
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    fault("remove", path)?;
+    let _began = begin(Change::RemoveFile { path })?;
     fs::remove_file(path).map_err(|error| LogError::io("remove", path, error))
 }
 
 pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
+    let _began = begin(Change::RemoveDirAll { path })?;
     fs::remove_dir_all(path).map_err(|error| LogError::io("remove directory", path, error))
 }
 
@@ -219,15 +246,6 @@ pub(crate) fn list_dir(path: &Path) -> Result<Vec<String>> {
     names.sort_unstable();
     Ok(names)
 }
-
-#[cfg(not(test))]
-#[inline]
-fn fault(_action: &'static str, _path: &Path) -> Result<()> {
-    Ok(())
-}
-
-#[cfg(test)]
-use faults::fault;
 
 /// Scripted failures for the tests of this crate. Each names the directory of its test, so tests do not meet each other's.
 #[cfg(test)]

@@ -48,6 +48,8 @@ struct OffsetValue {
 pub(crate) struct State {
     contents: Mutex<Contents>,
     changed: Condvar,
+    /// Held while reports are written down: who asks for that has to wait for what somebody else has begun to write.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -227,6 +229,7 @@ pub(crate) fn stop_flusher(core: &Arc<Core>) {
 
 /// Writes down what was reported, durably.
 pub(crate) fn flush(core: &Arc<Core>) -> Result<()> {
+    let _writing = core.offsets.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let (records, unwritten) = {
         let mut contents = core.offsets.lock();
         if core.is_read_only() || contents.unwritten.is_empty() {

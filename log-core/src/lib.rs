@@ -53,6 +53,8 @@ mod partitioner;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod power_loss;
 
 pub use crate::{
     batch::{EncodedBatch, RecordBatch},

@@ -151,7 +151,7 @@ impl Pipeline {
     }
 
     /// As [`lock`](Self::lock), with no checkpoint going on.
-    fn lock_alone(&self) -> MutexGuard<'_, Writer> {
+    pub(crate) fn lock_alone(&self) -> MutexGuard<'_, Writer> {
         loop {
             let mut writer = self.lock();
             let Some(checkpointer) = writer.checkpointer.take() else { return writer };

@@ -56,6 +56,8 @@ pub(crate) struct Segment {
     committed_bytes: AtomicU64,
     /// Has bytes that only the journal holds durably.
     dirty: AtomicBool,
+    /// Its directory is known to have been synced since the file is there.
+    name_is_durable: AtomicBool,
     index: Mutex<Index>,
 }
 
@@ -74,6 +76,7 @@ impl Segment {
             file: CachedFile::new(dir.join(file_name(base_offset))),
             committed_bytes: AtomicU64::new(committed_bytes),
             dirty: AtomicBool::new(false),
+            name_is_durable: AtomicBool::new(false),
             index: Mutex::new(Index { entries: Vec::new(), scanned }),
         })
     }
@@ -110,6 +113,15 @@ impl Segment {
     /// Sets whether bytes wait for a sync; returns what it was.
     pub(crate) fn set_dirty(&self, dirty: bool) -> bool {
         self.dirty.swap(dirty, Ordering::AcqRel)
+    }
+
+    pub(crate) fn has_durable_name(&self) -> bool {
+        self.name_is_durable.load(Ordering::Acquire)
+    }
+
+    /// Notes that its directory was synced.
+    pub(crate) fn set_durable_name(&self) {
+        self.name_is_durable.store(true, Ordering::Release);
     }
 
     /// Notes appended batches; only while the index has no hole before them.

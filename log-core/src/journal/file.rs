@@ -24,14 +24,21 @@ pub(crate) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Goes on with a file that was read back up to `len`; anything behind was not committed.
-    pub(crate) fn resume(dir: &Path, number: u64, salt: u64, len: u64) -> Result<Self> {
+    /// Goes on with a file that was read back up to `last_entry`, the bytes of its last whole entry, which begin at `last_at`.
+    /// Anything behind was not committed.
+    ///
+    /// That it could be read does not mean that it is on the disk: its writer may have been killed before its sync, or have
+    /// ended because of one that failed, after which the kernel may call pages clean that were never written. So it is
+    /// written once more. All before it was synced before it was begun.
+    pub(crate) fn resume(dir: &Path, number: u64, salt: u64, last_at: u64, last_entry: &[u8]) -> Result<Self> {
         let path = dir.join(file_name(number));
         let file = DurableFile::open(&path, durable_file::Access::ReadWrite)?;
+        let len = last_at + last_entry.len() as u64;
         if file.len()? != len {
             file.set_len(len)?;
-            file.sync_data()?;
         }
+        file.write_all_at(last_entry, last_at)?;
+        file.sync_data()?;
         Ok(Self { number, salt, file: Arc::new(file), len })
     }
 

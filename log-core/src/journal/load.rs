@@ -29,6 +29,8 @@ pub(crate) struct Loaded {
     pub(crate) entries: Vec<(u64, Entry)>,
     /// The file that holds the checkpoint and the entries.
     pub(crate) path: PathBuf,
+    /// All of it.
+    pub(crate) bytes: Bytes,
     pub(crate) number: u64,
     pub(crate) salt: u64,
     /// Where the last whole entry ends.
@@ -148,6 +150,7 @@ fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
         checkpoint,
         entries,
         path: path.to_owned(),
+        bytes: bytes.clone(),
         number: 0,
         salt,
         valid_bytes: at,
@@ -175,7 +178,11 @@ impl Reader<'_> {
             Malformed::Header(_) | Malformed::Cut if rest.iter().all(|byte| *byte == 0) => true,
             // An entry cut off by the end of the file is the last one by itself.
             Malformed::Cut => true,
-            Malformed::Header(_) => !has_trailer_of(&rest) && !self.entry_follows(at, salt),
+            // Its header may be what never reached the disk; a trailer says where it would end.
+            Malformed::Header(_) => {
+                let end = trailer_end(&rest).map(|end| at + end);
+                !self.entry_follows(at, salt) && end.is_none_or(|end| looks_torn(self.bytes, at, end))
+            }
             Malformed::Content(_, total) => !self.entry_follows(at, salt) && looks_torn(self.bytes, at, at.saturating_add(*total)),
         };
         if torn { Ok(rest.len() as u64) } else { Err(self.error(at, error)) }
@@ -205,24 +212,22 @@ impl Reader<'_> {
     }
 }
 
-/// True when a trailer says that a whole entry begins where `bytes` do: its header was right once.
-fn has_trailer_of(bytes: &[u8]) -> bool {
-    let windows = bytes.windows(TRAILER_BYTES).enumerate();
-    let mut trailers = windows.filter(|(_, window)| window.ends_with(&TRAILER_MAGIC));
-    trailers.any(|(start, mut window)| window.get_u64_le() == (start + TRAILER_BYTES) as u64)
+/// Where an entry ends that begins where `bytes` do, if a trailer says so.
+fn trailer_end(bytes: &[u8]) -> Option<u64> {
+    bytes.windows(TRAILER_BYTES).zip(TRAILER_BYTES as u64..).find_map(|(mut window, end)| {
+        let is_trailer = window.ends_with(&TRAILER_MAGIC) && window.get_u64_le() == end;
+        is_trailer.then_some(end)
+    })
 }
 
 /// True when the entry from `start` to `end` looks as if parts of it never reached the disk: its trailer is not there,
-/// or a block of it is all zero.
+/// or a block of it is all zero. The first block counts from where the entry begins: the bytes before are an older entry's.
 fn looks_torn(file: &[u8], start: u64, end: u64) -> bool {
     let Some(entry) = file.get(start as usize..end as usize) else { return true };
     let trailer = entry.len().checked_sub(TRAILER_BYTES).and_then(|at| entry.get(at..));
     let whole = trailer.is_some_and(|mut trailer| trailer.ends_with(&TRAILER_MAGIC) && trailer.get_u64_le() == end - start);
-    let first = start.next_multiple_of(BLOCK_BYTES);
-    let mut blocks = (first..end).step_by(BLOCK_BYTES as usize);
-    let zero = |block: u64| {
-        let bytes = file.get(block as usize..(block + BLOCK_BYTES) as usize);
-        bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-    };
-    !whole || blocks.any(zero)
+    let second = (start + 1).next_multiple_of(BLOCK_BYTES);
+    let zero = |from: u64, to: u64| file.get(from as usize..to as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+    let mut blocks = (second..end).step_by(BLOCK_BYTES as usize);
+    !whole || zero(start, second) || blocks.any(|block| zero(block, block + BLOCK_BYTES))
 }

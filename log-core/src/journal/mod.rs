@@ -4,11 +4,11 @@
 //!
 //! The order of writes of a commit, and why a crash between any two of them is harmless:
 //!
-//! 1. Pieces too large to stand in the journal go to their segments, which are synced (their directory too, when the
-//!    file is new). Until step 2 they are bytes behind the committed end: recovery cuts them off.
+//! 1. Pieces too large to stand in the journal go to their segments, which are synced (their directory too, the
+//!    first time). Until step 2 they are bytes behind the committed end: recovery cuts them off.
 //! 2. The entry, with all other pieces inside, is appended to the journal, which is synced. **This is the commit.** Half
 //!    an entry is not one: its checksums and its trailer fail, and recovery cuts it off.
-//! 3. The pieces inside the entry go to their segments without a sync. Recovery writes them again where they are missing.
+//! 3. The pieces inside the entry go to their segments without a sync. Recovery writes them again.
 //! 4. Readers see the new ends.
 //! 5. From time to time a checkpoint: the segments written in step 3 are synced, then a new journal file is written under a
 //!    temporary name. It begins with all ends as of the checkpoint, and goes on with the entries that came since. It is

@@ -76,7 +76,9 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
         (journal, Dirty::default())
     } else {
         let end = loaded.entries.get(kept).map_or(loaded.valid_bytes, |(at, _)| *at);
-        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, end)?;
+        let last = kept.checked_sub(1).and_then(|last| loaded.entries.get(last)).map_or(end, |(at, _)| *at);
+        let last_entry = loaded.bytes.get(last as usize..end as usize).unwrap_or_default();
+        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, last, last_entry)?;
         (journal, files.into_dirty(topics))
     };
     let tail = loaded.entries.iter().filter_map(|(_, entry)| match entry {
@@ -176,7 +178,7 @@ pub(crate) fn refuse_orphans(topics_dir: &Path, is_topic: impl Fn(&str) -> bool)
 
 /// What a replay does with the pieces of commits.
 enum Replay<'a> {
-    /// Writes them where they are missing.
+    /// Writes those that stand in the journal.
     IntoSegments,
     /// Writes all of them to new files.
     IntoNewFiles(&'a mut Tail),
@@ -260,8 +262,8 @@ impl<'a> Files<'a> {
         Ok(kept)
     }
 
-    /// Finds out of every piece behind the checkpoint whether its segment holds it. By segment, in the order of offsets, so
-    /// that each file is opened once.
+    /// All pieces behind the checkpoint, and of those that the journal does not have, whether their segments do. By segment, in
+    /// the order of offsets, so that each file is opened once.
     fn locate<'b>(&self, loaded: &'b Loaded) -> Result<Vec<(PathBuf, Vec<LocatedPiece<'b>>)>> {
         let mut segments: BTreeMap<(Uuid, PartitionId, Offset), Vec<LocatedPiece<'b>>> = BTreeMap::new();
         for (index, (_, entry)) in loaded.entries.iter().enumerate() {
@@ -276,9 +278,10 @@ impl<'a> Files<'a> {
         let mut files = Vec::with_capacity(segments.len());
         for ((topic, number, segment), mut pieces) in segments {
             let path = self.partition_dir(topic, number)?.join(segment::file_name(segment));
-            if durable_file::exists(&path)? {
+            let mut elsewhere = pieces.iter_mut().filter(|located| located.inline.is_none()).peekable();
+            if elsewhere.peek().is_some() && durable_file::exists(&path)? {
                 let file = DurableFile::open(&path, Access::Read)?;
-                for located in &mut pieces {
+                for located in elsewhere {
                     located.held = holds(&file, located.piece)?;
                 }
             }
@@ -316,12 +319,12 @@ impl<'a> Files<'a> {
         Ok(kept)
     }
 
-    /// Writes the pieces of the first `kept` entries to their segments where they are missing.
+    /// Writes the pieces of the first `kept` entries that stand in the journal to their segments. Also where they can be read
+    /// there: after a sync that failed, the kernel may show bytes that no later sync writes.
     fn restore(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
         for (path, pieces) in files {
-            let missing = pieces.iter().filter(|located| located.entry < kept && !located.held);
             let mut file = None;
-            for located in missing {
+            for located in pieces.iter().filter(|located| located.entry < kept) {
                 let Some(bytes) = located.inline else { continue };
                 let file = match &mut file {
                     Some(file) => file,
@@ -416,7 +419,7 @@ struct LocatedPiece<'a> {
     piece: &'a Piece,
     /// Its bytes, if the journal has them.
     inline: Option<&'a [u8]>,
-    /// Its segment has its bytes.
+    /// The journal does not have its bytes, but its segment does.
     held: bool,
 }
 

@@ -145,6 +145,34 @@ fn journal_cut_at_every_byte_of_a_large_commit() {
     cut_journal(large_commit, Unsynced::Written);
 }
 
+/// The disk writes blocks in any order. Of the entry's first block, an older entry has the beginning.
+#[test]
+fn any_blocks_of_the_last_entry_never_reached_the_disk() {
+    let crashed = crashed(small_commit);
+    for (path, len) in &crashed.before_inline {
+        fs::OpenOptions::new().write(true).open(crashed.dir.path().join(path)).unwrap().set_len(*len).unwrap();
+    }
+    let path = journal_path(crashed.dir.path(), "p");
+    let journal = fs::read(&path).unwrap();
+    let content_end = journal.len() - 16;
+    let mut blocks = Vec::new();
+    let mut start = crashed.entry_start;
+    while start < journal.len() {
+        let end = (start / 512 + 1) * 512;
+        blocks.push(start..end.min(journal.len()));
+        start = end;
+    }
+    assert!(blocks.len() > 1 && !blocks[0].start.is_multiple_of(512), "{blocks:?}");
+    for lost in 0..1 << blocks.len() {
+        let mut bytes = journal.clone();
+        let lost = blocks.iter().enumerate().filter(|(index, _)| lost & 1 << index != 0);
+        lost.for_each(|(_, block)| bytes[block.clone()].fill(0));
+        let found = reopen(&crashed, &path, &bytes).unwrap();
+        let whole = bytes[..content_end] == journal[..content_end];
+        assert_eq!(found, if whole { &crashed.after } else { &crashed.before }.clone());
+    }
+}
+
 #[test]
 fn segment_cut_at_every_byte_of_a_small_commit() {
     let crashed = crashed(small_commit);

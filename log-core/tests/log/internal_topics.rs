@@ -75,6 +75,21 @@ fn offsets_of_groups_survive_closing() {
     assert_eq!(log.offsets().groups(), ["warehouse"]);
 }
 
+/// The thread that writes reports down takes the first one at once; a flush meanwhile must not return before it is durable.
+#[test]
+fn a_flush_waits_for_the_thread_that_writes() {
+    for _ in 0..30 {
+        let dir = temp_dir();
+        let log = Log::open(dir.path(), options()).unwrap();
+        log.offsets().report("lake", Uuid::from_u128(1), 0, 5);
+        while log.topic("_offsets").is_none() {
+            std::thread::yield_now();
+        }
+        log.offsets().flush().unwrap();
+        assert_eq!(log.topic("_offsets").map(|topic| topic.end_offset(0)), Some(1));
+    }
+}
+
 #[test]
 fn reports_are_written_down_without_being_asked() {
     let dir = temp_dir();
