@@ -8,7 +8,8 @@
 //! 12  partition leader epoch i32   always 0 here; not covered by the CRC
 //! 16  magic                  i8    2
 //! 17  CRC-32C                u32   of everything from byte 21 on
-//! 21  attributes             i16   bits 0-2 compression, bit 3 "timestamps are the append time"
+//! 21  attributes             i16   bits 0-2 compression, bit 3 "timestamps are the append time", bit 14 (ours; Kafka's
+//!                                  readers pass over it) "the records that stood here are lost"
 //! 23  last offset delta      i32
 //! 27  base timestamp         i64   milliseconds since 1970
 //! 35  max timestamp          i64
@@ -38,6 +39,9 @@ pub(crate) const ATTRIBUTE_APPEND_TIME: i16 = 1 << 3;
 /// `attributes`: the records are markers of Kafka's transactions, not data.
 pub(crate) const ATTRIBUTE_CONTROL: i16 = 1 << 5;
 
+/// `attributes`: a repair put the batch where damage had taken records. It has none, and stands for their offsets.
+pub(crate) const ATTRIBUTE_LOST: i16 = 1 << 14;
+
 /// The header of a batch, checked for everything that can be checked without the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
@@ -55,6 +59,16 @@ pub(crate) struct BatchHeader {
 impl BatchHeader {
     /// Reads the header at the start of `bytes`, which may end anywhere behind it.
     pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, BatchError> {
+        let (parsed, epoch) = Self::parse_foreign(bytes)?;
+        // Outside the CRC; every batch here is written with 0, so another value is damage.
+        if epoch != 0 {
+            return Err(BatchError::Field { field: "partitionLeaderEpoch", value: i64::from(epoch) });
+        }
+        Ok(parsed)
+    }
+
+    /// As [`parse`](Self::parse), of a batch that a Kafka broker may have stored; with its leader epoch.
+    pub(crate) fn parse_foreign(bytes: &[u8]) -> std::result::Result<(Self, i32), BatchError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(BatchError::Short { need: HEADER_BYTES as u64, have: bytes.len() as u64 });
         };
@@ -77,11 +91,6 @@ impl BatchHeader {
         if total_bytes < HEADER_BYTES as i64 || total_bytes > BATCH_BYTES_MAX as i64 {
             return Err(BatchError::Field { field: "batchLength", value: i64::from(length) });
         }
-        // Outside the CRC; every batch here is written with 0, so another value is damage.
-        let epoch = i32::from_be_bytes(field(header, 12));
-        if epoch != 0 {
-            return Err(BatchError::Field { field: "partitionLeaderEpoch", value: i64::from(epoch) });
-        }
         if parsed.base_offset < 0 || parsed.base_offset > Offset::MAX / 2 {
             return Err(BatchError::Field { field: "baseOffset", value: parsed.base_offset });
         }
@@ -91,12 +100,18 @@ impl BatchHeader {
         if parsed.record_count < 0 {
             return Err(BatchError::Field { field: "recordsCount", value: i64::from(parsed.record_count) });
         }
-        Ok(Self { total_bytes: total_bytes as usize, ..parsed })
+        let epoch = i32::from_be_bytes(field(header, 12));
+        Ok((Self { total_bytes: total_bytes as usize, ..parsed }, epoch))
     }
 
     /// The offset after the last record's.
     pub(crate) fn next_offset(&self) -> Offset {
         self.base_offset + Offset::from(self.last_offset_delta) + 1
+    }
+
+    /// Whether a repair put it in the place of lost records.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.attributes & ATTRIBUTE_LOST != 0
     }
 
     /// Compares the checksum with `batch`, the whole batch.
@@ -165,6 +180,12 @@ impl RecordBatch {
     /// How many records there are; fewer than the offsets span after a compaction.
     pub fn record_count(&self) -> usize {
         self.header.record_count as usize
+    }
+
+    /// True for a batch that a repair put where damage had taken records: it has none, and stands for their offsets. Who
+    /// needed them lacks them from here on.
+    pub fn is_lost(&self) -> bool {
+        self.header.is_lost()
     }
 
     /// The batch as it stands in the segment, header included. Cloning it copies nothing.

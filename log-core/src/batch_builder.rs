@@ -8,9 +8,11 @@
 //! header count  { key length  key  value length  value } …
 //! ```
 
-use crate::batch::{BATCH_BYTES_MAX, CRC_COVERS_FROM, EncodedBatch, HEADER_BYTES, LENGTH_EXCLUDES, MAGIC};
+use crate::batch::{ATTRIBUTE_LOST, BATCH_BYTES_MAX, CRC_COVERS_FROM, EncodedBatch, HEADER_BYTES, LENGTH_EXCLUDES, MAGIC};
+use crate::codec::Codec;
 use crate::compression::{Compression, Compressor};
 use crate::error::{LogError, Result};
+use crate::partition::Offset;
 use crate::varint;
 
 /// Room for every number before the key: three varints of five bytes and two single bytes.
@@ -106,15 +108,15 @@ impl RecordBatchBuilder {
         let (mut bytes, attributes) = match compressed {
             Some(bytes) => {
                 self.buffer.truncate(HEADER_BYTES);
-                (bytes, self.compression.attribute_bits())
+                (bytes, self.compression.codec().attribute_bits())
             }
             None => {
                 let mut next = Vec::with_capacity(capacity);
                 next.resize(HEADER_BYTES, 0);
-                (std::mem::replace(&mut self.buffer, next), Compression::None.attribute_bits())
+                (std::mem::replace(&mut self.buffer, next), Codec::None.attribute_bits())
             }
         };
-        fill_header(&mut bytes, attributes, record_count, self.timestamp_ms);
+        fill_header(&mut bytes, attributes, record_count, record_count - 1, self.timestamp_ms);
         EncodedBatch { bytes, record_count }
     }
 
@@ -145,13 +147,22 @@ fn headers_size(headers: &[(&str, &[u8])]) -> usize {
     varint::len_i32(headers.len() as i32) + each.sum::<usize>()
 }
 
-fn fill_header(bytes: &mut [u8], attributes: i16, record_count: i32, timestamp_ms: i64) {
+/// A batch without records that stands for `offsets` offsets from `base_offset` on, whose records are lost. At least one
+/// offset; the time is that of its neighbours.
+pub(crate) fn lost_batch(base_offset: Offset, offsets: i32, timestamp_ms: i64) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    fill_header(&mut bytes, ATTRIBUTE_LOST, 0, offsets - 1, timestamp_ms);
+    bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+    bytes
+}
+
+fn fill_header(bytes: &mut [u8], attributes: i16, record_count: i32, last_offset_delta: i32, timestamp_ms: i64) {
     let length = (bytes.len() - LENGTH_EXCLUDES) as i32;
     bytes[8..12].copy_from_slice(&length.to_be_bytes());
     bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
     bytes[16] = MAGIC as u8;
     bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
-    bytes[23..27].copy_from_slice(&(record_count - 1).to_be_bytes());
+    bytes[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
     bytes[27..35].copy_from_slice(&timestamp_ms.to_be_bytes());
     bytes[35..43].copy_from_slice(&timestamp_ms.to_be_bytes());
     // Producer id, producer epoch and base sequence: none.
@@ -224,7 +235,7 @@ mod tests {
             assert_eq!(builder.finish().bytes()[21..23], [0, 0]);
             builder.append(None, Some(&[7; 10_000]), &[]).unwrap();
             let batch = builder.finish();
-            assert_eq!(i16::from(batch.bytes()[22]), compression.attribute_bits());
+            assert_eq!(i16::from(batch.bytes()[22]), compression.codec().attribute_bits());
             assert!(batch.size_bytes() < 500);
         }
     }

@@ -311,9 +311,6 @@ pub enum BatchError {
         /// Where the batch before it ended.
         expected: Offset,
     },
-    /// A compression this build cannot read.
-    #[error("its compression {0} is not supported")]
-    Codec(&'static str),
     /// The compressed bytes cannot be decompressed.
     #[error("its {0} bytes cannot be decompressed")]
     Decompress(&'static str),
@@ -334,4 +331,4 @@ pub enum BatchError {
 }
 
 /// What to do when committed bytes are gone or changed and nothing is left to rebuild them from.
-pub(crate) const ADVICE_DAMAGE: &str = "committed changes are affected, so nothing was skipped: restore the data directory from a copy, or drop the pipeline and take a new snapshot";
+pub(crate) const ADVICE_DAMAGE: &str = "committed changes are affected, so nothing was skipped: restore the data directory from a copy, see what `mainstem log repair` can save, or drop the pipeline and take a new snapshot";

@@ -21,6 +21,7 @@ mod topic;
 // What is in a segment.
 mod batch;
 mod batch_builder;
+mod codec;
 mod compression;
 mod records;
 mod varint;
@@ -34,6 +35,9 @@ mod recovery;
 
 // What is not kept.
 mod retention;
+
+// How it is looked at from outside, and mended.
+mod inspect;
 
 // What the log keeps in itself.
 mod group_offsets;
@@ -55,9 +59,11 @@ mod power_loss;
 pub use crate::{
     batch::{EncodedBatch, RecordBatch},
     batch_builder::RecordBatchBuilder,
+    codec::Codec,
     compression::Compression,
     error::{BatchError, LogError, Result},
     group_offsets::GroupOffsets,
+    inspect::{Damage, DumpedBatch, Remedy, Repair, SegmentDescription, SegmentDump, Verification, verify},
     log::{Log, LogOptions},
     partition::{Backlog, Offset, PartitionId},
     partitioner::{murmur2, partition_for},

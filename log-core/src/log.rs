@@ -429,8 +429,7 @@ impl Core {
 
     /// The pipelines that have a journal.
     fn pipeline_names(&self) -> Result<HashSet<String>> {
-        let directories = durable_file::list_dir(&self.journals_dir())?;
-        Ok(directories.iter().filter_map(|name| names::unescape_pipeline(name)).collect())
+        Ok(journal::pipelines(&self.journals_dir())?.into_iter().collect())
     }
 
     fn recover_pipelines(&self) -> Result<()> {

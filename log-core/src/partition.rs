@@ -49,7 +49,7 @@ pub(crate) struct Partition {
     pub(crate) dir: PathBuf,
     /// The names of `dir` and of the topic's directory are durable.
     dir_is_durable: AtomicBool,
-    files: Arc<OpenFiles>,
+    pub(crate) files: Arc<OpenFiles>,
     state: RwLock<PartitionState>,
 }
 
@@ -71,7 +71,7 @@ impl PartitionState {
     }
 
     /// The segment at `index` ends before this offset and this byte.
-    fn segment_end(&self, index: usize) -> (Offset, u64) {
+    pub(crate) fn segment_end(&self, index: usize) -> (Offset, u64) {
         match (self.segments.get(index), self.segments.get(index + 1)) {
             (Some(segment), Some(next)) => (next.base_offset(), segment.committed_bytes()),
             _ => (self.end_offset, self.last_segment_bytes),
@@ -155,9 +155,10 @@ impl Partition {
 
     /// When the first record of a segment was appended, in milliseconds since 1970.
     pub(crate) fn first_time(&self, segment: &Segment) -> Result<i64> {
+        let first = BatchPlace { base_offset: segment.base_offset(), position: 0 };
         let mut header = [0; crate::batch::HEADER_BYTES];
         segment.open(&self.files)?.read_at(&mut header, 0)?;
-        let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(0, &error))?;
+        let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(first, None, &error))?;
         Ok(header.base_timestamp_ms)
     }
 
@@ -230,12 +231,12 @@ impl Partition {
                         want = (*left).max(need);
                         break;
                     }
-                    Err(error) => return Err(segment.damaged(place.position, &error)),
+                    Err(error) => return Err(segment.damaged(place, None, &error)),
                 };
                 segment.check_place(&header, place, committed)?;
                 if header.next_offset() > segment_end {
                     let error = BatchError::BaseOffset { found: header.next_offset(), expected: segment_end };
-                    return Err(segment.damaged(place.position, &error));
+                    return Err(segment.damaged(place, None, &error));
                 }
                 let total = header.total_bytes as u64;
                 let wanted = header.next_offset() > from;
@@ -245,14 +246,15 @@ impl Partition {
                 if rest.len() < header.total_bytes {
                     if read < len {
                         let error = BatchError::Short { need: total, have: rest.len() as u64 };
-                        return Err(segment.damaged(place.position, &error));
+                        return Err(segment.damaged(place, Some(header.next_offset()), &error));
                     }
                     want = (*left).max(total);
                     break;
                 }
                 if wanted {
                     let bytes = chunk.slice(at..at + header.total_bytes);
-                    header.check_crc(&bytes).map_err(|error| segment.damaged(place.position, &error))?;
+                    let damaged = |error| segment.damaged(place, Some(header.next_offset()), &error);
+                    header.check_crc(&bytes).map_err(damaged)?;
                     batches.push(RecordBatch { header, bytes });
                     *left = left.saturating_sub(total);
                 }
@@ -264,7 +266,7 @@ impl Partition {
         }
         if place.position != committed {
             let error = BatchError::BaseOffset { found: segment_end, expected: place.base_offset };
-            return Err(segment.damaged(place.position, &error));
+            return Err(segment.damaged(place, None, &error));
         }
         Ok(*left > 0)
     }
@@ -283,7 +285,7 @@ impl Partition {
             bytes = bytes.saturating_sub(place.position);
             let mut header = [0; crate::batch::HEADER_BYTES];
             segment.open(&self.files)?.read_at(&mut header, place.position)?;
-            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place.position, &error))?;
+            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place, None, &error))?;
             oldest_timestamp_ms = Some(header.base_timestamp_ms);
         }
         Ok(Backlog { records: (state.end_offset - from) as u64, bytes, oldest_timestamp_ms })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::batch::{ATTRIBUTE_APPEND_TIME, ATTRIBUTE_CONTROL, BATCH_BYTES_MAX, HEADER_BYTES, RecordBatch};
-use crate::compression::{self, Compression};
+use crate::codec::{self, Codec};
 use crate::error::{BatchError, LogError, Result};
 use crate::partition::Offset;
 use crate::varint;
@@ -19,8 +19,8 @@ impl RecordBatch {
     pub fn records_limited(&self, limit: usize) -> Result<Records> {
         let stored = self.bytes.slice(HEADER_BYTES.min(self.bytes.len())..);
         let attributes = self.header.attributes;
-        let data = Compression::from_attributes(attributes)
-            .and_then(|compression| compression::decompress(compression, &stored, limit))
+        let data = Codec::from_attributes(attributes)
+            .and_then(|codec| codec::decompress(codec, &stored, limit))
             .map_err(|source| LogError::Batch { base_offset: self.header.base_offset, source })?;
         // A control batch holds markers of Kafka's transactions, which are nobody's data.
         let count = if attributes & ATTRIBUTE_CONTROL != 0 { 0 } else { self.header.record_count as u32 };
@@ -238,6 +238,7 @@ impl<'a> Iterator for Headers<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compression;
     use crate::batch_builder::RecordBatchBuilder;
     use proptest::prelude::*;
 

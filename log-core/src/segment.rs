@@ -161,7 +161,7 @@ impl Segment {
                 && (rest.len() >= HEADER_BYTES || at == 0)
             {
                 let place = index.scanned;
-                let header = BatchHeader::parse(rest).map_err(|error| self.damaged(place.position, &error))?;
+                let header = BatchHeader::parse(rest).map_err(|error| self.damaged(place, None, &error))?;
                 self.check_place(&header, place, committed)?;
                 index.note(self.base_offset, place);
                 index.scanned =
@@ -176,19 +176,25 @@ impl Segment {
     pub(crate) fn check_place(&self, header: &BatchHeader, place: BatchPlace, committed: u64) -> Result<()> {
         if header.base_offset != place.base_offset {
             let error = BatchError::BaseOffset { found: header.base_offset, expected: place.base_offset };
-            return Err(self.damaged(place.position, &error));
+            return Err(self.damaged(place, None, &error));
         }
         let left = committed.saturating_sub(place.position);
         if header.total_bytes as u64 > left {
             let error = BatchError::Short { need: header.total_bytes as u64, have: left };
-            return Err(self.damaged(place.position, &error));
+            return Err(self.damaged(place, None, &error));
         }
         Ok(())
     }
 
-    pub(crate) fn damaged(&self, position: u64, error: &BatchError) -> LogError {
-        let problem = format!("the record batch there cannot be read: {error}");
-        LogError::Corrupt { path: self.path(), position, problem, advice: ADVICE_DAMAGE }
+    /// The error for the batch at `place`; `next_offset` is where it ends, if that much of it can be believed.
+    pub(crate) fn damaged(&self, place: BatchPlace, next_offset: Option<Offset>, error: &BatchError) -> LogError {
+        let first = place.base_offset;
+        let offsets = match next_offset {
+            Some(next) => format!("offsets {first} to {}", next - 1),
+            None => format!("offset {first} and perhaps more"),
+        };
+        let problem = format!("the record batch there, {offsets}, cannot be read: {error}");
+        LogError::Corrupt { path: self.path(), position: place.position, problem, advice: ADVICE_DAMAGE }
     }
 }
 

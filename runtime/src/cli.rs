@@ -1,6 +1,6 @@
 use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use connector_api::ByteSize;
 use formats::Compatibility;
 
@@ -35,6 +35,9 @@ enum Command {
     /// Look at schemas, set which changes of them are allowed, and move them from and to other registries.
     #[command(subcommand)]
     Schemas(SchemasCommand),
+    /// Look at the log's files: list, describe, verify, repair and dump them, or remove a topic.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// List the connectors, or the settings of one.
     Connectors(ConnectorsArgs),
     /// Show it all on this machine in about a minute: a private PostgreSQL, a pipeline into Parquet and SQLite, a kill -9, a comparison.
@@ -212,6 +215,94 @@ pub(crate) enum SchemasCommand {
     },
 }
 
+/// `mainstem log …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// List the topics, as `mainstem topics` does. Works beside a running `run`.
+    Topics(TopicsArgs),
+    /// Show a topic's partitions, their segments, and how far its readers have come. Works beside a running `run`.
+    Describe(DescribeArgs),
+    /// Read every committed byte and list what is damaged; exit code 1 if anything is. Works beside a running `run`, and on a log that does not
+    /// start because of damage.
+    Verify(VerifyArgs),
+    /// Mend a damaged log that nobody has open. Says what it would do and what would be lost, and does it only with --yes.
+    Repair(RepairArgs),
+    /// Show the record batches of a segment, or of any file of Kafka's record batches.
+    Dump(DumpArgs),
+    /// Remove a topic with all its records from a log that nobody has open.
+    DeleteTopic(DeleteTopicArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// The topic's name: `<pipeline>.<schema>.<table>`.
+    pub topic: String,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Topics; none means all.
+    #[arg(value_name = "TOPIC")]
+    pub topics: Vec<String>,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Do it, losses included.
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The file; a relative path may also begin in the data directory.
+    #[arg(value_name = "SEGMENT")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// List the records of each batch: offset, time, sizes of key and value, names of headers.
+    #[arg(long)]
+    pub records: bool,
+    /// Print keys, values and header values too, as text or in hexadecimal digits. They are people's data: mind who reads them.
+    #[arg(long, value_enum, value_name = "AS", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub values: Option<ValueFormat>,
+    /// Print a JSON object for each batch, one a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How bytes are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ValueFormat {
+    /// As UTF-8; what is not is replaced.
+    Text,
+    /// Two digits a byte.
+    Hex,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteTopicArgs {
+    /// The topic's name: `<pipeline>.<schema>.<table>`.
+    pub topic: String,
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ConnectorsArgs {
     /// The connector whose settings are to be listed.
@@ -247,6 +338,7 @@ pub fn cli(connectors: Connectors) -> ExitCode {
             Command::Topics(args) => commands::topics::run(args),
             Command::Read(args) => commands::read::run(args).await,
             Command::Schemas(command) => commands::schemas::run(command),
+            Command::Log(command) => commands::log::run(command),
             Command::Connectors(args) => commands::connectors::run(&args, &connectors),
             Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
         }

@@ -176,6 +176,16 @@ impl Cursor {
     /// Decodes the next records below `end` into the queue.
     fn fill(&mut self, topic: &Topic, end: Offset, bytes_max: usize) -> Result<(), Failure> {
         for records in topic.read(self.partition, self.read, bytes_max)? {
+            if records.is_lost() {
+                tracing::warn!(
+                    topic = topic.name(),
+                    partition = self.partition,
+                    first_offset = records.base_offset(),
+                    last_offset = records.last_offset(),
+                    "passing over changes that damage took and `mainstem log repair` gave up: the target lacks them. \
+                     `mainstem resnapshot` reads the table again"
+                );
+            }
             for record in records.records()?.iter() {
                 let record = record?;
                 if record.offset >= self.read && record.offset < end {

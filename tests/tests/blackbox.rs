@@ -19,6 +19,8 @@ mod harness;
 mod keys_and_toast;
 #[path = "blackbox/limits.rs"]
 mod limits;
+#[path = "blackbox/log_files.rs"]
+mod log_files;
 #[path = "blackbox/many_tables.rs"]
 mod many_tables;
 #[path = "blackbox/mysql.rs"]

@@ -15,6 +15,7 @@ use super::file;
 use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC, TopicEntry};
 use crate::durable_file;
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
+use crate::names;
 
 /// The smallest unit that a disk writes wholly or not at all.
 const BLOCK_BYTES: u64 = 512;
@@ -40,6 +41,19 @@ pub(crate) struct Loaded {
     pub(crate) last_is_partial: bool,
     /// Files that this one replaced, and unfinished ones.
     pub(crate) obsolete: Vec<PathBuf>,
+}
+
+/// The pipelines that have a directory in `journals`. Files there, and directories of other names, are somebody else's.
+pub(crate) fn pipelines(journals: &Path) -> Result<Vec<String>> {
+    let mut pipelines = Vec::new();
+    for name in durable_file::list_dir(journals)? {
+        if let Some(pipeline) = names::unescape_pipeline(&name)
+            && durable_file::exists(&journals.join(&name).join("."))?
+        {
+            pipelines.push(pipeline);
+        }
+    }
+    Ok(pipelines)
 }
 
 /// The topics of a journal.

@@ -20,4 +20,4 @@ pub(crate) mod format;
 mod load;
 
 pub(crate) use file::{JournalFile, NewJournal};
-pub(crate) use load::{Loaded, LoadedTopics, load};
+pub(crate) use load::{Loaded, LoadedTopics, load, pipelines};

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::disk::next_random;
-use crate::{CommitSet, Compression, EncodedBatch, Log, LogOptions, Offset, PartitionId, PipelineLog, RecordBatchBuilder, Topic};
+use crate::{
+    CommitSet, Compression, EncodedBatch, Listing, Log, LogOptions, Offset, PartitionId, PipelineLog, RecordBatchBuilder, Schema,
+    Topic,
+};
 
 /// Small reads, so that they begin and end in many places.
 const READ_BYTES: usize = 2000;
@@ -115,17 +118,17 @@ impl Contents {
             }
         }
         let mut texts = HashMap::new();
-        for subject in log.schemas().subjects() {
-            let versions = log.schemas().versions(&subject);
+        for subject in log.schemas().subjects(Listing::Live) {
+            let versions = log.schemas().versions(&subject, Listing::Live);
             for version in &versions {
-                if log.schemas().get(version.id).as_ref() != Some(&version.schema) {
+                if log.schemas().get(version.id).as_ref() != Some(&version.schema.text) {
                     return Err(format!("the schema of id {} is not that of version {} of {subject}", version.id, version.version));
                 }
                 if texts.insert(version.id, version.schema.clone()).is_some_and(|other| other != version.schema) {
                     return Err(format!("two schemas have the id {}", version.id));
                 }
             }
-            let versions = versions.iter().map(|found| (found.version, found.id, found.schema.to_string())).collect();
+            let versions = versions.iter().map(|found| (found.version, found.id, found.schema.text.to_string())).collect();
             contents.schemas.insert(subject, versions);
         }
         Ok(contents)
@@ -217,7 +220,10 @@ pub(super) fn check(dir: &Path, options: &LogOptions, allowed: &[&Contents], dep
         let pipeline = log.pipeline(&name).map_err(|error| format!("the journal of {name}: {}", error.in_full()))?;
         contents.commit_everywhere(&log, &pipeline, 1_000_001)?;
     }
-    let id = log.schemas().register("after", "after").map_err(|error| format!("a schema: {}", error.in_full()))?;
+    let id = log
+        .schemas()
+        .register("after", &Schema::avro("after"), &|_| Ok(()))
+        .map_err(|error| format!("a schema: {}", error.in_full()))?;
     let expected = contents.add_schema("after", "after");
     if id != expected {
         return Err(format!("a new schema got id {id}, not {expected}"));

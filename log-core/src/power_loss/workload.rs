@@ -9,7 +9,7 @@ use super::disk::{Disk, next_random};
 use super::model::{Contents, Value, batch, find};
 use super::trace::{Call, Trace};
 use crate::durable_file::faults;
-use crate::{CommitSet, Log, LogOptions, PartitionId, PipelineLog};
+use crate::{CommitSet, Log, LogOptions, PartitionId, PipelineLog, Schema};
 
 /// Where the log is: two directories that do not exist at first.
 pub(super) const LOG_DIR: &str = "data/log";
@@ -256,7 +256,7 @@ impl Session {
                 self.recover_pipeline(pipeline);
             }
             Step::Register(subject, text) => {
-                let id = self.log().schemas().register(subject, text).unwrap();
+                let id = self.log().schemas().register(subject, &Schema::avro(text), &|_| Ok(())).unwrap();
                 assert_eq!(id, self.contents.add_schema(subject, text));
             }
             Step::Report(group, topic, partition, offset) => {

@@ -19,12 +19,12 @@ pub(crate) struct Image {
     pub(crate) position: Option<Bytes>,
     /// Those that exist after all entries.
     topics: Vec<TopicEntry>,
-    pub(super) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
+    pub(crate) partitions: BTreeMap<(Uuid, PartitionId), PartitionImage>,
 }
 
 impl Image {
     /// The checkpoint, of the topics that still exist at the journal's end.
-    pub(super) fn from_checkpoint(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
+    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
         let mut partitions = BTreeMap::new();
         for image in &checkpoint.topics {
             if topics.deleted.iter().any(|deleted| deleted.id == image.topic.id) {
@@ -39,7 +39,8 @@ impl Image {
         Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), topics: topics.live.clone(), partitions }
     }
 
-    pub(super) fn checkpoint(&self) -> Checkpoint {
+    /// The checkpoint that says this.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         let topics = self.topics.iter().map(|topic| {
             let partitions = self.partitions.range((topic.id, PartitionId::MIN)..=(topic.id, PartitionId::MAX));
             let partitions = partitions.map(|((_, number), image)| (*number, image.clone())).collect();
@@ -49,7 +50,7 @@ impl Image {
     }
 
     /// Adds a piece behind what is there, checking that it belongs exactly there.
-    pub(super) fn add(&mut self, piece: &Piece) -> Result<(), &'static str> {
+    pub(crate) fn add(&mut self, piece: &Piece) -> Result<(), &'static str> {
         let image = self.partitions.entry((piece.topic, piece.partition)).or_default();
         if piece.base_offset != image.next_offset || piece.next_offset <= piece.base_offset || piece.length == 0 {
             return Err("a piece of the commit does not continue its partition");

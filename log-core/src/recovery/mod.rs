@@ -14,7 +14,8 @@ use bytes::Bytes;
 use tracing::info;
 use uuid::Uuid;
 
-use self::image::{Image, Known};
+pub(crate) use self::image::Image;
+use self::image::Known;
 use self::new_files::Tail;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
@@ -158,6 +159,9 @@ pub(crate) fn refuse_orphans(topics_dir: &Path, is_topic: impl Fn(&str) -> bool)
             continue;
         }
         let dir = topics_dir.join(&name);
+        if !durable_file::exists(&dir.join("."))? {
+            continue;
+        }
         for partition in durable_file::list_dir(&dir)?.iter().filter(|name| name.parse::<PartitionId>().is_ok()) {
             let partition = dir.join(partition);
             for file in durable_file::list_dir(&partition)? {
@@ -420,7 +424,7 @@ struct LocatedPiece<'a> {
 }
 
 /// True when the segment holds the piece's bytes.
-fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
+pub(crate) fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     let whole = for_each_chunk(file, piece, |chunk| {
         digest.update(chunk);

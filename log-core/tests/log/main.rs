@@ -6,5 +6,8 @@ mod damage;
 mod internal_topics;
 mod model;
 mod read_only;
+mod repair;
 mod schemas;
+mod strangers;
 mod support;
+mod verify;

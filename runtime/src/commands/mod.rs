@@ -2,6 +2,7 @@
 pub(crate) mod check;
 pub(crate) mod connectors;
 pub(crate) mod drop;
+pub(crate) mod log;
 pub(crate) mod read;
 pub(crate) mod resnapshot;
 pub(crate) mod run;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use log_core::{Log, Topic};
 
 use crate::{
     Connectors,
@@ -27,6 +29,14 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct WrongInput(pub String);
+
+/// A topic of the log; an error that names those there are.
+pub(crate) fn find_topic(log: &Log, name: &str) -> anyhow::Result<Topic> {
+    log.topic(name).ok_or_else(|| {
+        let names: Vec<_> = log.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        WrongInput(format!("there is no topic `{name}`; there are: {}", names.join(", "))).into()
+    })
+}
 
 /// The environment, for `${NAME}` in pipeline files.
 pub(crate) fn environment() -> HashMap<String, String> {

@@ -9,7 +9,12 @@ use std::{
 use formats::Decoder;
 use log_core::{Log, Topic};
 
-use crate::{cli::ReadArgs, commands::WrongInput, registry::LogRegistry, topic_reader::present_headers};
+use crate::{
+    cli::ReadArgs,
+    commands::{WrongInput, find_topic},
+    registry::LogRegistry,
+    topic_reader::present_headers,
+};
 
 const READ_BYTES: usize = 1 << 20;
 /// How often `--follow` looks for commits of the process that writes.
@@ -18,10 +23,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// `mainstem read`: one JSON object a line: topic, partition, offset, time of appending, and the event.
 pub(crate) async fn run(args: ReadArgs) -> anyhow::Result<ExitCode> {
     let log = Log::open_read_only(&args.data.data_dir)?;
-    let Some(topic) = log.topic(&args.topic) else {
-        let names: Vec<_> = log.topics().iter().map(|topic| topic.name().to_owned()).collect();
-        return Err(WrongInput(format!("there is no topic `{}`; there are: {}", args.topic, names.join(", "))).into());
-    };
+    let topic = find_topic(&log, &args.topic)?;
     let wanted = |partition: &i32| args.partition.is_none_or(|wanted| wanted == *partition);
     let mut next: BTreeMap<i32, i64> = (0..topic.partitions())
         .filter(wanted)

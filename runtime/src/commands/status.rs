@@ -148,6 +148,7 @@ fn print(status: &PipelineStatus) {
     }
 }
 
-fn human(bytes: u64) -> String {
+/// Bytes for people.
+pub(crate) fn human(bytes: u64) -> String {
     if bytes < 1 << 20 { ByteSize(bytes).to_string() } else { format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)) }
 }

@@ -29,7 +29,8 @@ pub(crate) fn run(args: TopicsArgs) -> anyhow::Result<ExitCode> {
     println!("{:width$} {:>10} {:>12} {:>14}", "TOPIC", "PARTITIONS", "RECORDS", "BYTES");
     for row in &rows {
         let name = row["topic"].as_str().unwrap_or_default();
-        println!("{name:width$} {:>10} {:>12} {:>14}", row["partitions"], row["records"], row["bytes"]);
+        let [partitions, records, bytes] = ["partitions", "records", "bytes"].map(|column| row[column].to_string());
+        println!("{name:width$} {partitions:>10} {records:>12} {bytes:>14}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ pub(crate) fn named_or(variable: &str, path: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| repository().join(path), PathBuf::from)
 }
 
-/// The Python of `.cache/venv`, with duckdb and pyarrow.
+/// The Python of `.cache/venv`, with duckdb, pyarrow and kafka-python.
 pub fn python() -> PathBuf {
     named_or("MAINSTEM_PYTHON", ".cache/venv/bin/python")
 }

@@ -10,7 +10,7 @@ use mainstem_tests::{Random, Run, wait_until};
 
 use crate::paused_writer::parquet_files;
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
     assert!(Command::new("cp").arg("-aT").arg(from).arg(to).status().expect("cp").success());
 }
@@ -35,7 +35,7 @@ fn only<'a>(all: &'a [(PathBuf, u64)], part: &str) -> Vec<&'a (PathBuf, u64)> {
 }
 
 /// Ids in the Parquet files, as pyarrow reads them.
-fn ids(lake: &Path) -> Vec<i64> {
+pub(crate) fn ids(lake: &Path) -> Vec<i64> {
     let script = "import sys, pyarrow.parquet as pq\nfor name in sys.argv[1:]:\n  print(*pq.ParquetFile(name).read(['id']).column('id').to_pylist(), sep='\\n')";
     let output = Command::new(mainstem_tests::python()).arg("-c").arg(script).args(parquet_files(lake)).output().expect("python");
     let mut ids: Vec<i64> = String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect();
