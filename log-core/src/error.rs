@@ -170,6 +170,79 @@ pub enum LogError {
         #[source]
         source: serde_json::Error,
     },
+    /// A level is set for the subject, and the schema does not keep to it.
+    #[error("a schema for subject `{subject}` is refused at compatibility level {level}: {reasons}")]
+    SchemaRefused {
+        /// The subject.
+        subject: String,
+        /// The level that counts for it.
+        level: String,
+        /// What the check said.
+        reasons: String,
+    },
+    /// There is no subject of this name, or it was deleted.
+    #[error("there is no subject `{0}`")]
+    UnknownSubject(String),
+    /// The subject has no such version, or it was deleted.
+    #[error("subject `{subject}` has no version {version}")]
+    UnknownSchemaVersion {
+        /// The subject.
+        subject: String,
+        /// The version asked for.
+        version: u32,
+    },
+    /// A version cannot go for good while it is in use.
+    #[error("version {version} of subject `{subject}` is in use: delete it softly first")]
+    SchemaNotDeleted {
+        /// The subject.
+        subject: String,
+        /// The version.
+        version: u32,
+    },
+    /// Another schema refers to the version.
+    #[error("version {version} of subject `{subject}` cannot be deleted: version {by_version} of `{by}` refers to it")]
+    SchemaInUse {
+        /// The subject.
+        subject: String,
+        /// The version.
+        version: u32,
+        /// The subject that refers to it.
+        by: String,
+        /// The version that refers to it.
+        by_version: u32,
+    },
+    /// A schema comes with an id that names another schema here.
+    #[error("version {version} of subject `{subject}` has id {id}, which names another schema here (of `{taken_by}`)")]
+    SchemaIdTaken {
+        /// The id.
+        id: u32,
+        /// The subject of the schema that came with it.
+        subject: String,
+        /// The version of that schema.
+        version: u32,
+        /// A subject that has the id already.
+        taken_by: String,
+    },
+    /// A version comes with another schema than it has here.
+    #[error("version {version} of subject `{subject}` is another schema here")]
+    SchemaVersionTaken {
+        /// The subject.
+        subject: String,
+        /// The version.
+        version: u32,
+    },
+    /// A record of another registry's `_schemas` cannot be understood.
+    #[error("record {index} (from 0) is not one of a schema registry")]
+    ForeignSchemaRecord {
+        /// Which record of those given, from 0.
+        index: usize,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Ids or versions have reached 2³¹−1.
+    #[error("no more ids or versions are left for schemas of subject `{0}`: the highest possible number is in use")]
+    SchemaNumbersExhausted(String),
 }
 
 impl LogError {

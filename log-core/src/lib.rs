@@ -70,6 +70,9 @@ pub use crate::{
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},
     retention::{Removed, Retention},
-    schema_store::{SchemaStore, SchemaVersion},
+    schema_store::{
+        Candidate, Deletion, Listing, RawSchemaRecord, ResolvedSchema, Schema, SchemaCheck, SchemaReference, SchemaStore,
+        SchemaVersion,
+    },
     topic::Topic,
 };

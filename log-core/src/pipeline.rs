@@ -326,12 +326,10 @@ impl Pipeline {
         writer.guarded(|writer| {
             let sequence = writer.sequence;
             if let Some(journal) = &mut writer.journal {
-                let mut entries = Vec::new();
-                for topic in topics {
-                    format::encode_topic_deleted(&mut writer.entry, journal.salt, sequence, topic.metadata.id);
-                    entries.extend_from_slice(&writer.entry);
-                }
-                journal.append(&entries)?;
+                // One entry: of several, a crash could leave any.
+                let ids = topics.iter().map(|topic| topic.metadata.id);
+                format::encode_topics_deleted(&mut writer.entry, journal.salt, sequence, ids);
+                journal.append(&writer.entry)?;
             }
             topics.iter().try_for_each(|topic| crate::topic::remove_dir(&topic.dir))?;
             core.forget_topics(&topics.iter().map(|topic| topic.metadata.id).collect());

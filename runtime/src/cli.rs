@@ -2,6 +2,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, str
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connector_api::ByteSize;
+use formats::Compatibility;
 
 use crate::{Connectors, commands, definition::DefinitionError, demo, logging};
 
@@ -34,6 +35,9 @@ enum Command {
     /// Look at the log's files: list, describe, verify, repair and dump them, or remove a topic.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Look at schemas, set which changes of them are allowed, and move them from and to other registries.
+    #[command(subcommand)]
+    Schemas(SchemasCommand),
     /// List the connectors, or the settings of one.
     Connectors(ConnectorsArgs),
     /// Show it all on this machine in about a minute: a private PostgreSQL, a pipeline into Parquet and SQLite, a kill -9, a comparison.
@@ -242,6 +246,64 @@ pub(crate) struct DeleteTopicArgs {
     pub data: DataDir,
 }
 
+/// `mainstem schemas …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemasCommand {
+    /// List the subjects with their versions and levels. Works beside a running `run`.
+    List {
+        #[command(flatten)]
+        data: DataDir,
+        /// Also what was deleted softly.
+        #[arg(long)]
+        deleted: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the text of a schema. Works beside a running `run`.
+    Show {
+        /// The subject: `<topic>-key` or `<topic>-value`.
+        subject: String,
+        /// The version; the newest if left out.
+        version: Option<u32>,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Set which schemas may follow those that are there.
+    SetCompatibility {
+        /// NONE, BACKWARD, BACKWARD_TRANSITIVE, FORWARD, FORWARD_TRANSITIVE, FULL or FULL_TRANSITIVE.
+        level: Compatibility,
+        /// The subject; if left out, all that have no level of their own.
+        subject: Option<String>,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Say whether the schema in a file may follow those of a subject. Changes nothing, and works beside a running `run`.
+    Check {
+        /// The subject.
+        subject: String,
+        /// A file with an Avro schema.
+        file: PathBuf,
+        /// At this level instead of the one that is set.
+        #[arg(long)]
+        level: Option<Compatibility>,
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Print the records of `_schemas`, a line each: key, tab, value. Works beside a running `run`.
+    Export {
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Take over the records of another registry's `_schemas`, in the form that `export` prints; all or none.
+    Import {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ConnectorsArgs {
     /// The connector whose settings are to be listed.
@@ -277,6 +339,7 @@ pub fn cli(connectors: Connectors) -> ExitCode {
             Command::Topics(args) => commands::topics::run(args),
             Command::Read(args) => commands::read::run(args).await,
             Command::Log(command) => commands::log::run(command),
+            Command::Schemas(command) => commands::schemas::run(command),
             Command::Connectors(args) => commands::connectors::run(&args, &connectors),
             Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
         }

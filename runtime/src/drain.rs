@@ -9,7 +9,7 @@ use std::{
 use connector_api::{
     ByteBudget, Delivery, Filled, FlushPolicy, NextOffsets, Offset, PartitionId, Shutdown, Sink, Target, TopicId, TopicInfo,
 };
-use log_core::{Log, Topic};
+use log_core::{Listing, Log, Topic};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -250,10 +250,10 @@ fn report(context: &DrainContext, topic: &Topic, next: &NextOffsets) {
 
 /// The latest schema of a topic's rows; `None` while it has none.
 fn latest_schema(log: &Log, topic: &Topic) -> Result<Option<Arc<connector_api::TableSchema>>, Failure> {
-    match log.schemas().versions(&format!("{}-value", topic.name())).last() {
+    match log.schemas().versions(&formats::value_subject(topic.name()), Listing::Live).last() {
         Some(version) => {
             let unreadable = |error| Failure::stop(format!("the schema of topic `{}` cannot be read: {error}", topic.name()));
-            Ok(Some(formats::table_schema(&version.schema).map_err(unreadable)?))
+            Ok(Some(formats::table_schema(&version.schema.text).map_err(unreadable)?))
         }
         None => Ok(None),
     }

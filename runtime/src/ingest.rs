@@ -11,7 +11,7 @@ use std::{
 
 use connector_api::{ChangeBatch, ChangeGroup, Source, SourceContext, SourcePosition, TableName};
 use formats::{Encoder, RecordRef, RecordSink};
-use log_core::{EncodedBatch, Log, LogError, PartitionId, RecordBatchBuilder, Topic, partition_for};
+use log_core::{EncodedBatch, Log, LogError, PartitionId, RecordBatchBuilder, Schema, Topic, partition_for};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     definition::{LogSettings, Pipeline},
     failure::Failure,
     registry::LogRegistry,
+    schema_check,
     status::PipelineStatus,
 };
 
@@ -170,8 +171,8 @@ impl<'a> Ingest<'a> {
             }
             schemas.push((formats::value_subject(&topic), formats::value_schema(&topic, &batch.schema, &batch.info)));
         }
-        let schemas: Vec<_> = schemas.iter().map(|(subject, text)| (subject.as_str(), text.as_str())).collect();
-        self.log.schemas().register_all(&schemas)?;
+        let schemas: Vec<_> = schemas.iter().map(|(subject, text)| (subject.as_str(), Schema::avro(text.as_str()))).collect();
+        self.log.schemas().register_all(&schemas, &schema_check::check)?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ mod reference;
 mod registry;
 mod requests;
 mod retention;
+mod schema_check;
 mod status;
 mod supervisor;
 mod topic_reader;

@@ -37,6 +37,8 @@ mod random_kills;
 mod retention;
 #[path = "blackbox/s3.rs"]
 mod s3;
+#[path = "blackbox/schemas.rs"]
+mod schemas;
 #[path = "blackbox/server_faults.rs"]
 mod server_faults;
 #[path = "blackbox/shipped_pipelines.rs"]

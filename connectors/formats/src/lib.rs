@@ -4,7 +4,8 @@
 //! schema of the value, and a reader needs nothing but that schema's text: no catalog, no pipeline file.
 //!
 //! Reading order: `layout` says what a schema text carries and `schema_text` how it is laid out; [`Encoder`] and [`Decoder`] walk
-//! batches and records; `avro` and `json` hold one value of each type; `topic` names topics.
+//! batches and records; `avro` and `json` hold one value of each type; `topic` names topics. Whether a schema may
+//! follow others is a matter of its own, in `avro::compatibility`.
 mod avro;
 mod column_view;
 mod decoder;
@@ -21,6 +22,10 @@ mod text;
 mod topic;
 
 pub use crate::{
+    avro::compatibility::{
+        AvroSchema, Compatibility, Direction, Incompatibility, IncompatibilityKind, SchemaError, TooComplex, UnknownCompatibility,
+        check_compatibility, incompatibilities,
+    },
     decoder::{DecodedBatch, Decoder},
     encoder::Encoder,
     error::{FormatError, LayoutError, Malformed},

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::Path;
 
+pub(super) use self::hook::{Began, begin};
 use crate::error::Result;
 
 /// A call that is about to be made.
@@ -108,5 +109,3 @@ mod hook {
         }
     }
 }
-
-pub(super) use hook::{Began, begin};

@@ -27,7 +27,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<Vec<Damage>> {
         let sequence = match entry {
             Entry::Commit(commit) => commit.sequence,
             Entry::Checkpoint(checkpoint) => checkpoint.sequence,
-            Entry::TopicDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
+            Entry::TopicsDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
         };
         // Of the last one a crash may have torn off the trailer.
         if next.is_some() || !loaded.last_is_partial {

@@ -9,7 +9,7 @@
 //!           16  CRC-32C        u32  salted, of bytes 0 to 16
 //! entry   =  0  magic          "MSJe"
 //!            4  version        u8   1
-//!            5  kind           u8   1 checkpoint, 2 commit, 3 topic deleted, 4 topics created
+//!            5  kind           u8   1 checkpoint, 2 commit, 3 topics deleted, 4 topics created
 //!            6  zero           u16
 //!            8  total bytes    u64  of the entry, trailer included
 //!           16  sequence       u64  of this commit; of the last commit before any other kind
@@ -43,7 +43,7 @@
 //!           bit 0: `<segment>.log.swap`, if there, is to be renamed over the segment
 //!           bit 1: compacted, so its offsets may have gaps
 //!
-//! head of a deleted topic: its id, 16 bytes
+//! head of deleted topics: their ids, 16 bytes each
 //!
 //! head of created topics: topic count u32, created topic*
 //! created topic = id 16 bytes, partition count u32, name length u32, name (UTF-8)
@@ -69,7 +69,7 @@ const PIECE_BYTES: usize = 68;
 
 const KIND_CHECKPOINT: u8 = 1;
 const KIND_COMMIT: u8 = 2;
-const KIND_TOPIC_DELETED: u8 = 3;
+const KIND_TOPICS_DELETED: u8 = 3;
 const KIND_TOPICS_CREATED: u8 = 4;
 const PIECE_INLINE: u8 = 1;
 const SEGMENT_SWAP: u8 = 1;
@@ -135,7 +135,7 @@ pub(crate) struct Checkpoint {
 pub(crate) enum Entry {
     Checkpoint(Checkpoint),
     Commit(Commit),
-    TopicDeleted { sequence: u64, topic: Uuid },
+    TopicsDeleted { sequence: u64, topics: Vec<Uuid> },
     TopicsCreated { sequence: u64, topics: Vec<TopicEntry> },
 }
 
@@ -257,9 +257,9 @@ pub(crate) fn encode_commit<'a>(
     finish(buffer, salt, sequence, inline_bytes);
 }
 
-pub(crate) fn encode_topic_deleted(buffer: &mut Vec<u8>, salt: u64, sequence: u64, topic: Uuid) {
-    begin(buffer, KIND_TOPIC_DELETED, sequence);
-    buffer.extend_from_slice(topic.as_bytes());
+pub(crate) fn encode_topics_deleted(buffer: &mut Vec<u8>, salt: u64, sequence: u64, topics: impl Iterator<Item = Uuid>) {
+    begin(buffer, KIND_TOPICS_DELETED, sequence);
+    topics.for_each(|topic| buffer.extend_from_slice(topic.as_bytes()));
     finish(buffer, salt, sequence, 0);
 }
 
@@ -343,10 +343,7 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
     let entry = match header[5] {
         KIND_CHECKPOINT => decode_checkpoint(head, sequence).map(Entry::Checkpoint),
         KIND_COMMIT => decode_commit(head, sequence, inline).map(Entry::Commit),
-        KIND_TOPIC_DELETED => {
-            let topic = head.first_chunk().map(|id| Uuid::from_bytes(*id));
-            topic.map(|topic| Entry::TopicDeleted { sequence, topic }).ok_or(Unread::Short)
-        }
+        KIND_TOPICS_DELETED => decode_topics_deleted(head).map(|topics| Entry::TopicsDeleted { sequence, topics }),
         KIND_TOPICS_CREATED => decode_topics_created(head).map(|topics| Entry::TopicsCreated { sequence, topics }),
         _ => Err(Unread::Newer),
     };
@@ -403,6 +400,14 @@ fn decode_commit(mut head: Bytes, sequence: u64, mut inline_bytes: Bytes) -> Res
         return Err(Unread::Short);
     }
     Ok(Commit { sequence, position, pieces, inline })
+}
+
+fn decode_topics_deleted(mut head: Bytes) -> Result<Vec<Uuid>, Unread> {
+    let mut topics = Vec::with_capacity(head.len() / size_of::<Uuid>());
+    while !head.is_empty() {
+        topics.push(take_uuid(&mut head)?);
+    }
+    Ok(topics)
 }
 
 fn decode_topics_created(mut head: Bytes) -> Result<Vec<TopicEntry>, Unread> {
@@ -554,8 +559,9 @@ mod tests {
         let len = bytes.len();
         assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Checkpoint(checkpoint), len)));
         let mut bytes = Vec::new();
-        encode_topic_deleted(&mut bytes, 42, 8, Uuid::from_u128(1));
-        let expected = Entry::TopicDeleted { sequence: 8, topic: Uuid::from_u128(1) };
+        let topics = vec![Uuid::from_u128(1), Uuid::from_u128(2)];
+        encode_topics_deleted(&mut bytes, 42, 8, topics.iter().copied());
+        let expected = Entry::TopicsDeleted { sequence: 8, topics };
         assert_eq!(decode_entry(&Bytes::from(bytes.clone()), 42), Ok((expected, bytes.len())));
         let (topics, created) = topics_created();
         let expected = Entry::TopicsCreated { sequence: 8, topics };

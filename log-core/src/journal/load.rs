@@ -77,7 +77,9 @@ impl Loaded {
         for (_, entry) in &self.entries {
             match entry {
                 Entry::TopicsCreated { topics, .. } => live.extend(topics.iter().map(|topic| (topic.id, topic))),
-                Entry::TopicDeleted { topic, .. } => deleted.extend(live.remove(topic).cloned()),
+                Entry::TopicsDeleted { topics, .. } => {
+                    deleted.extend(topics.iter().filter_map(|topic| live.remove(topic).cloned()));
+                }
                 Entry::Checkpoint(_) | Entry::Commit(_) => {}
             }
         }

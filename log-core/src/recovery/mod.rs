@@ -236,7 +236,7 @@ impl<'a> Files<'a> {
         for (at, entry) in loaded.entries.iter().take(kept) {
             let sequence = match entry {
                 Entry::Commit(commit) => commit.sequence.wrapping_sub(1),
-                Entry::TopicDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
+                Entry::TopicsDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
                 Entry::Checkpoint(_) => return Err(loaded.damaged(*at, "a second checkpoint stands there")),
             };
             if sequence != image.sequence {

@@ -209,7 +209,7 @@ fn files_belong_to_their_owner_only() {
     let log = Log::open(&dir.path().join("data"), options()).unwrap();
     let topic = log.create_topic("t", 1, "p").unwrap();
     commit(&log.pipeline("p").unwrap(), "", vec![(topic, 0, one("a"))]);
-    log.schemas().register("t-value", "{}").unwrap();
+    log.schemas().register("t-value", &log_core::Schema::avro("{}"), &|_| Ok(())).unwrap();
     check(dir.path());
     log.close().unwrap();
     check(dir.path());

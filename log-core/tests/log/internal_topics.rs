@@ -1,49 +1,11 @@
-//! Schemas and the offsets of groups.
+//! The offsets of groups.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use log_core::Log;
 use uuid::Uuid;
 
 use crate::support::{copy_dir, options, temp_dir};
-
-#[test]
-fn schemas_have_global_ids() {
-    let dir = temp_dir();
-    let text = r#"{"type":"string"}"#;
-    {
-        let log = Log::open(dir.path(), options()).unwrap();
-        let schemas = log.schemas();
-        assert_eq!(schemas.register("a-value", text).unwrap(), 1);
-        assert_eq!(schemas.register("a-value", "\"long\"").unwrap(), 2);
-        assert_eq!(schemas.register("a-value", text).unwrap(), 1);
-        assert_eq!(schemas.register("b-value", text).unwrap(), 1);
-        assert_eq!(log.topic("_schemas").unwrap().end_offset(0), 3);
-        // Durable before it returns: a copy of the files has it too.
-        let copy = temp_dir();
-        copy_dir(dir.path(), copy.path());
-        let crashed = Log::open(copy.path(), options()).unwrap();
-        assert_eq!(crashed.schemas().versions("b-value").len(), 1);
-    }
-    let log = Log::open(dir.path(), options()).unwrap();
-    let schemas = log.schemas();
-    assert_eq!(schemas.get(1), Some(Arc::from(text)));
-    assert_eq!(schemas.get(3), None);
-    assert_eq!(schemas.subjects(), ["a-value", "b-value"]);
-    let versions: Vec<_> = schemas.versions("a-value").into_iter().map(|version| (version.version, version.id)).collect();
-    assert_eq!(versions, [(1, 1), (2, 2)]);
-    assert_eq!(schemas.register("c-value", "\"int\"").unwrap(), 3);
-
-    // The record shape of Confluent's registry.
-    let batches = log.topic("_schemas").unwrap().read(0, 2, 1).unwrap();
-    let records = batches[0].records().unwrap();
-    let record = records.iter().next().unwrap().unwrap();
-    let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-    assert_eq!(text(record.key), r#"{"keytype":"SCHEMA","subject":"b-value","version":1,"magic":1}"#);
-    let value = r#"{"subject":"b-value","version":1,"id":1,"schema":"{\"type\":\"string\"}","deleted":false}"#;
-    assert_eq!(text(record.value), value);
-}
 
 #[test]
 fn offsets_of_groups_survive_closing() {
@@ -129,29 +91,4 @@ fn the_offsets_topic_stays_short() {
     assert_eq!(crashed.offsets().get("lake", topic), BTreeMap::from([(0, 500)]));
     assert_eq!(crashed.offsets().get("old", topic), BTreeMap::from([(0, 1)]));
     assert_eq!(crashed.topic("_offsets").unwrap().start_offset(0), offsets.start_offset(0));
-}
-
-#[test]
-fn many_schemas_are_registered_together() {
-    let dir = temp_dir();
-    let expected = [1, 2, 1, 2, 3, 1];
-    {
-        let log = Log::open(dir.path(), options()).unwrap();
-        assert_eq!(log.schemas().register("a-value", "one").unwrap(), 1);
-        let all = [
-            ("a-value", "one"),
-            ("a-value", "two"),
-            ("b-value", "one"),
-            ("a-value", "two"),
-            ("b-value", "three"),
-            ("b-value", "one"),
-        ];
-        assert_eq!(log.schemas().register_all(&all).unwrap(), expected);
-        assert_eq!(log.schemas().register_all(&all).unwrap(), expected, "all are known now");
-        log.close().unwrap();
-    }
-    let log = Log::open(dir.path(), options()).unwrap();
-    let versions = |subject| log.schemas().versions(subject).iter().map(|v| (v.version, v.id)).collect::<Vec<_>>();
-    assert_eq!(versions("a-value"), [(1, 1), (2, 2)]);
-    assert_eq!(versions("b-value"), [(1, 1), (2, 3)]);
 }

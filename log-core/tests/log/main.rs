@@ -7,6 +7,7 @@ mod internal_topics;
 mod model;
 mod read_only;
 mod repair;
+mod schemas;
 mod strangers;
 mod support;
 mod verify;

@@ -1,7 +1,7 @@
 //! Looking at a log beside the process that writes it.
 
 use bytes::Bytes;
-use log_core::{CommitSet, Log, LogError, LogOptions};
+use log_core::{CommitSet, Listing, Log, LogError, LogOptions, Schema};
 
 use crate::support::{batch, commit, contents, copy_dir, one, options, read_all, temp_dir};
 
@@ -22,12 +22,12 @@ fn shows_what_is_committed_after_a_refresh() {
             assert_eq!(contents(&reader, "p").unwrap(), contents(&log, "p").unwrap());
         }
     }
-    log.schemas().register("s", "{}").unwrap();
+    log.schemas().register("s", &Schema::avro("{}"), &|_| Ok(())).unwrap();
     let seen = reader.topic("t").unwrap();
     log.delete_topic("t").unwrap();
     reader.refresh().unwrap();
     assert!(seen.is_deleted() && reader.topic("t").is_none());
-    assert_eq!(reader.schemas().subjects(), ["s"]);
+    assert_eq!(reader.schemas().subjects(Listing::Live), ["s"]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn changes_nothing_and_refuses_writes() {
     assert!(matches!(reader.pipeline("p"), Err(LogError::ReadOnly(_))));
     assert!(matches!(reader.delete_topic("t"), Err(LogError::ReadOnly(_))));
     assert!(matches!(reader.delete_pipeline("p"), Err(LogError::ReadOnly(_))));
-    assert!(matches!(reader.schemas().register("s", "{}"), Err(LogError::ReadOnly(_))));
+    assert!(matches!(reader.schemas().register("s", &Schema::avro("{}"), &|_| Ok(())), Err(LogError::ReadOnly(_))));
     reader.offsets().report("g", topic.id(), 0, 1);
     reader.offsets().flush().unwrap();
     drop(reader);

@@ -6,6 +6,7 @@ pub(crate) mod log;
 pub(crate) mod read;
 pub(crate) mod resnapshot;
 pub(crate) mod run;
+pub(crate) mod schemas;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod topics;

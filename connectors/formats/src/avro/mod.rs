@@ -1,4 +1,5 @@
-//! Avro's binary encoding: single values, and whole events.
+//! Avro's binary encoding: single values, and whole events. `compatibility` looks at schemas alone.
+pub(crate) mod compatibility;
 mod events;
 mod read;
 mod write;
