@@ -56,7 +56,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// The most rows in one transaction, at least 1. Default: 50000 for SQLite, whose transactions are the dearer part, else 10000.
+    /// The most rows in one transaction, at least 1. Default: 50000 for SQLite, whose transactions are the dearer part, and for `append`, else 10000.
     pub rows: Option<u64>,
     /// The most bytes in one transaction, at least `64KiB`. A single row may be larger.
     #[serde(default = "default_batch_bytes")]
@@ -166,16 +166,17 @@ pub(crate) struct MySqlSettings {
     pub connections: usize,
 }
 
-/// The rows of a transaction by default. Servers gain nothing from more; SQLite's upserts are 1.5 times as fast at 50,000 as at 10,000.
+/// The rows of a transaction by default. A server's merges gain nothing from more; SQLite's are 1.5 times as fast at 50,000 as at 10,000, and
+/// where rows are only appended, little is waited for but the sync of the commit.
 const ROWS_SERVER: u64 = 10_000;
-const ROWS_SQLITE: u64 = 50_000;
+const ROWS_LARGE: u64 = 50_000;
 
 impl JdbcSinkConfig {
     /// Checks what the types cannot. An error names the field, what is wrong, and what would be right.
     pub(crate) fn resolve(self) -> Result<Settings, (&'static str, String)> {
         let rows_default = match &self.url.0 {
-            Address::Postgres(_) | Address::MySql(_) => ROWS_SERVER,
-            Address::Sqlite(_) => ROWS_SQLITE,
+            Address::Postgres(_) | Address::MySql(_) if self.mode == Mode::Upsert => ROWS_SERVER,
+            _ => ROWS_LARGE,
         };
         let rows = self.batch.rows.unwrap_or(rows_default);
         if rows == 0 {

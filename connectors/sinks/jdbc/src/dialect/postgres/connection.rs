@@ -179,19 +179,21 @@ impl Connection {
     ///
     /// | column | meaning |
     /// |---|---|
+    /// | `c0`… | the columns |
+    /// | `o0`… | the key that a moved row had |
     /// | `k` | what to do, see [`stage_kind`](crate::dialect::staging::stage_kind) |
     /// | `n` | the number of the row in the flush |
     /// | `m` | a bit for each column that was not sent; NULL if all were |
-    /// | `o0`… | the key that a moved row had |
-    /// | `c0`… | the columns |
-    pub(crate) async fn stage(&mut self, columns: &[PgType], key: &[usize]) -> Result<String, JdbcError> {
-        let mut layout = String::from("k smallint DEFAULT 0, n integer, m bytea");
-        for (number, kind) in key.iter().filter_map(|&index| columns.get(index)).enumerate() {
-            layout.push_str(&format!(", o{number} {}", kind.sql()));
+    ///
+    /// A stage of plain rows has the columns alone: a NULL in a row has the server look for the columns behind it one by one.
+    pub(crate) async fn stage(&mut self, columns: &[PgType], key: &[usize], plain: bool) -> Result<String, JdbcError> {
+        let mut parts: Vec<String> = columns.iter().enumerate().map(|(number, kind)| format!("c{number} {}", kind.sql())).collect();
+        if !plain {
+            let key = key.iter().filter_map(|&index| columns.get(index)).enumerate();
+            parts.extend(key.map(|(number, kind)| format!("o{number} {}", kind.sql())));
+            parts.extend(["k smallint", "n integer", "m bytea"].map(str::to_owned));
         }
-        for (number, kind) in columns.iter().enumerate() {
-            layout.push_str(&format!(", c{number} {}", kind.sql()));
-        }
+        let layout = parts.join(", ");
         if let Some(name) = self.stages.get(&layout) {
             return Ok(name.clone());
         }

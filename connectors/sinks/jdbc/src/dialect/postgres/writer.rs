@@ -170,8 +170,8 @@ impl PostgresWriter {
         if direct::suits(&net) {
             return direct::write(connection, &self.table, &images, &net, shape).await;
         }
-        let stage = self.stage(connection, shape).await?;
         let staged = Staged::of(&net);
+        let stage = self.stage(connection, shape, staged.plain).await?;
         // Which row of the log a staged row is, for the one message that needs it.
         let partial = staged.patches || staged.moves;
         let missing = if partial { net.rows.iter().map(|row| images.offset(row.last)).collect() } else { Vec::new() };
@@ -201,9 +201,9 @@ impl PostgresWriter {
         Ok(())
     }
 
-    async fn stage(&self, connection: &mut Connection, shape: &Shape) -> Result<String, JdbcError> {
+    async fn stage(&self, connection: &mut Connection, shape: &Shape, plain: bool) -> Result<String, JdbcError> {
         let types: Vec<PgType> = shape.columns.iter().map(|column| column.staged.clone()).collect();
-        connection.stage(&types, &shape.key).await
+        connection.stage(&types, &shape.key, plain).await
     }
 
     async fn execute(&self, connection: &mut Connection, doing: &str, sql: &str) -> Result<(), JdbcError> {
@@ -242,7 +242,7 @@ impl PostgresWriter {
             return self.copy(connection, &sql, shape, &mut rows).await;
         }
         // The table's types are wider than the rows', and COPY's binary form takes exact types only.
-        let sql = MergeSql::new(&self.table, shape, &self.stage(connection, shape).await?);
+        let sql = MergeSql::new(&self.table, shape, &self.stage(connection, shape, true).await?);
         self.copy(connection, &sql.copy_plain, shape, &mut rows).await?;
         self.execute(connection, &format!("append rows to table {}", self.table.sql), &sql.append).await
     }
