@@ -25,6 +25,9 @@ use crate::{
 /// How much of the log is read and decoded at once, at most.
 const READ_BYTES_MAX: usize = 2 << 20;
 
+/// Under `--once`, a file is begun when this much of the log waits for it.
+const EARLY_BYTES: u64 = 8 << 20;
+
 /// What all topics of one sink share.
 pub(crate) struct DrainContext {
     pub log: Log,
@@ -42,6 +45,8 @@ pub(crate) struct DrainContext {
     pub shutdown: Shutdown,
     /// True once the run is to end when everything committed was drained.
     pub finish: watch::Receiver<bool>,
+    /// Whether the run ends by itself (`--once`), with everything written whatever its age: then nothing is gained by waiting for a roll.
+    pub once: bool,
 }
 
 /// A sink that takes whole tables holds what it has taken in memory until it flushes: a part of the budget at most.
@@ -87,6 +92,7 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
         Delivery::PerPartition => start.into_iter().map(|(partition, next)| unit(BTreeMap::from([(partition, next)]))).collect(),
     };
     let mut sink = opened.sink;
+    let early = context.once && context.delivery == Delivery::PerPartition && units.len() == 1;
     let mut commits = topic.committed();
     let mut finish = context.finish.clone();
     let mut shutdown = context.shutdown.clone();
@@ -99,21 +105,29 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
                 if shutdown.is_requested() {
                     return Ok(());
                 }
-                wait = match due(topic, &unit.reader.done(), context.policy, unit.log_bytes_per_byte)? {
+                let due = due(topic, &unit.reader.done(), context.policy, unit.log_bytes_per_byte)?;
+                // One at a time: a permit is left for what is due.
+                let begins_early = matches!(due, Due::In(_))
+                    && early
+                    && !finishing
+                    && context.writers.available_permits() > 1
+                    && waits(topic, unit)?;
+                match due {
                     Due::Never => {
                         unit.reader.discard().await;
                         break;
                     }
-                    Due::In(rest) if !finishing => {
+                    Due::In(rest) if !finishing && !begins_early => {
                         // Others need the memory before this does.
                         unit.reader.discard().await;
                         wait = wait.min(rest);
                         break;
                     }
-                    Due::In(_) | Due::Now => wait,
-                };
+                    Due::In(_) | Due::Now => {}
+                }
                 let _writer = context.writers.acquire().await;
-                write_one(topic, context, sink.as_mut(), unit).await?;
+                let more = More { commits: begins_early.then(|| commits.clone()), finish: finish.clone(), finishing };
+                write_one(topic, context, sink.as_mut(), unit, more).await?;
             }
         }
         if finishing {
@@ -124,6 +138,34 @@ pub(crate) async fn run(topic: &Topic, context: &DrainContext) -> Result<(), Fai
             _ = finish.changed() => {}
             () = shutdown.requested() => return Ok(()),
             () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Whether enough waits to begin a file with.
+fn waits(topic: &Topic, unit: &Unit) -> Result<bool, Failure> {
+    Ok(backlog_bytes(topic, &unit.reader.done())? >= EARLY_BYTES)
+}
+
+/// Whether more is to come for what is being written.
+struct More {
+    /// Told of the topic's commits; `None`: what is there is all.
+    commits: Option<watch::Receiver<u64>>,
+    finish: watch::Receiver<bool>,
+    finishing: bool,
+}
+
+impl More {
+    /// Waits for more. False if there will be none: everything committed was read after the run's end was known.
+    async fn comes(&mut self, mut shutdown: Shutdown) -> bool {
+        let Some(commits) = self.commits.as_mut().filter(|_| !self.finishing) else { return false };
+        tokio::select! {
+            committed = commits.changed() => committed.is_ok(),
+            _ = self.finish.wait_for(|finish| *finish) => {
+                self.finishing = true;
+                true
+            }
+            () = shutdown.requested() => false,
         }
     }
 }
@@ -193,8 +235,14 @@ fn due(topic: &Topic, next: &NextOffsets, policy: FlushPolicy, log_bytes_per_byt
     Ok(if age >= policy.age { Due::Now } else { Due::In(policy.age - age) })
 }
 
-/// Writes until the sink is full or the log is at its end, and flushes.
-async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, unit: &mut Unit) -> Result<(), Failure> {
+/// Writes until the sink is full or the log is at its end with no more to come, and flushes.
+async fn write_one(
+    topic: &Topic,
+    context: &DrainContext,
+    sink: &mut dyn Sink,
+    unit: &mut Unit,
+    mut more: More,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let before = unit.reader.done();
     let backlog_before = backlog_bytes(topic, &before)?;
@@ -202,7 +250,14 @@ async fn write_one(topic: &Topic, context: &DrainContext, sink: &mut dyn Sink, u
     loop {
         let taken = unit.reader.next().await?;
         let inputs = match taken.step {
-            Step::CaughtUp | Step::SchemaChange => break,
+            Step::CaughtUp => {
+                drop(taken.reservation);
+                if more.comes(context.shutdown.clone()).await {
+                    continue;
+                }
+                break;
+            }
+            Step::SchemaChange => break,
             Step::Inputs(inputs) => inputs,
         };
         for input in inputs {

@@ -213,6 +213,7 @@ impl SinkTask {
                         status: Arc::clone(&self.status),
                         shutdown: self.shared.shutdown.clone(),
                         finish: self.finish.clone(),
+                        once: self.shared.once,
                     }));
                 }
                 Err(error) => {

@@ -135,6 +135,40 @@ fn the_generator_needs_no_database() {
     assert!(sqlite.exists());
 }
 
+/// A run that ends by itself does not leave the writing of files to its end.
+#[test]
+fn under_once_a_file_begins_before_the_source_ends() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (data, lake) = (dir.path().join("data"), dir.path().join("lake"));
+    let text = format!(
+        "name: early\nsource:\n  generate: {{ rows: 400000, rows_per_second: 50000, columns: 20 }}\nsinks:\n  lake:\n    files: {{ url: \"file://{}\" }}\n",
+        lake.display()
+    );
+    let file = dir.path().join("early.yaml");
+    fs::write(&file, text).expect("pipeline file");
+    let run = mainstem_tests::Run::new(&data).file(&file);
+    let (begun, ended) = std::thread::scope(|scope| {
+        let whole = scope.spawn(|| run.once_succeeds());
+        wait_until("a file is begun", || bytes_below(&lake, ".tmp-") > 0);
+        let begun = bytes_below(&data.join("topics"), "");
+        whole.join().expect("run");
+        (begun, bytes_below(&data.join("topics"), ""))
+    });
+    assert!(begun < ended / 2, "{begun} bytes in the log when the file was begun, {ended} at the end");
+    assert_eq!(crate::paused_writer::parquet_rows(&lake), 400_000);
+}
+
+/// The bytes of all files below a folder whose names begin so.
+fn bytes_below(folder: &std::path::Path, prefix: &str) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path(), prefix),
+        Ok(data) if entry.file_name().to_string_lossy().starts_with(prefix) => data.len(),
+        _ => 0,
+    };
+    entries.filter_map(Result::ok).map(bytes).sum()
+}
+
 /// Two processes that write to one table: the second takes over, the first notices.
 #[test]
 fn a_second_writer_of_the_same_table_fences_the_first() {

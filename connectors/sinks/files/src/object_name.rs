@@ -8,12 +8,18 @@
 //!
 //! Names of unfinished files do not end in `.parquet`, so that not even a `**/*.parquet` that matches hidden files reads them.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use connector_api::{Offset, PartitionId};
 use uuid::Uuid;
 
 const SUFFIX: &str = ".parquet";
 const TEMPORARY_PREFIX: &str = ".tmp-";
 const OFFSET_DIGITS: usize = 20;
+/// What the names of probes begin with.
+pub(crate) const PROBE_PREFIX: &str = ".mainstem-probe-";
+/// A probe lives for moments; one this old was left by a process that was killed.
+const PROBE_LIFE: Duration = Duration::from_secs(3600);
 
 /// The folder of one partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +71,35 @@ pub(crate) fn is_temporary(file_name: &str) -> bool {
     })
 }
 
-/// A name for an object by which the store's abilities are tried out.
+/// A name for an object by which the store's abilities are tried out. It tells when it was made.
 pub(crate) fn probe_name() -> String {
-    format!(".mainstem-probe-{}", Uuid::new_v4())
+    format!("{PROBE_PREFIX}{}", Uuid::now_v7())
+}
+
+/// Whether that is the name of a probe whose process must be gone.
+pub(crate) fn is_left_probe(file_name: &str) -> bool {
+    let id = file_name.strip_prefix(PROBE_PREFIX).and_then(|id| Uuid::try_parse(id).ok());
+    let Some((seconds, _)) = id.and_then(|id| id.get_timestamp()).map(|made| made.to_unix()) else { return false };
+    let made = UNIX_EPOCH + Duration::from_secs(seconds);
+    SystemTime::now().duration_since(made).is_ok_and(|age| age > PROBE_LIFE)
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::{NoContext, Timestamp};
+
     use super::*;
+
+    #[test]
+    fn old_probes_are_told_from_new_ones() {
+        let made = |ago: u64| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            format!("{PROBE_PREFIX}{}", Uuid::new_v7(Timestamp::from_unix(NoContext, now - ago, 0)))
+        };
+        assert!(is_left_probe(&made(3700)) && is_left_probe(&made(1_000_000)));
+        assert!(!is_left_probe(&made(3500)) && !is_left_probe(&probe_name()));
+        assert!(!is_left_probe(PROBE_PREFIX) && !is_left_probe(&format!("{PROBE_PREFIX}{}", Uuid::nil())) && !is_left_probe("a"));
+    }
 
     #[test]
     fn names_sort_as_offsets_and_are_read_back() {

@@ -53,6 +53,7 @@ impl SinkConnector for FilesSink {
     async fn connect(&self, context: SinkContext) -> Result<Arc<dyn Target>, ConnectorError> {
         let store = self.store().await?;
         store.probe(true).await?;
+        store.remove_left_probes().await?;
         Ok(Arc::new(FilesTarget(Arc::new(Connected { store, config: self.config.clone(), context }))))
     }
 

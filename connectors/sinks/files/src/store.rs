@@ -42,6 +42,17 @@ impl Store {
         }
     }
 
+    /// Removes probes that an earlier process, killed in the middle of one, left behind.
+    pub async fn remove_left_probes(&self) -> Result<(), FilesError> {
+        match self {
+            Self::Local(store) => store.remove_left_probes().await,
+            Self::S3(store) => {
+                store.remove_left_probes().await;
+                Ok(())
+            }
+        }
+    }
+
     /// Removes what earlier writers of the topic left unfinished.
     pub async fn clean(&self, topic: &TopicInfo) -> Result<(), FilesError> {
         match self {

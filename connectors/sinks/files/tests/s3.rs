@@ -3,14 +3,19 @@ mod fixture;
 #[path = "fixture/seaweedfs.rs"]
 mod seaweedfs;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
+use aws_sdk_s3::primitives::ByteStream;
 use connector_api::{ChangeBatch, NextOffsets, OpenedSink, Recovery, Severity, Target};
 use fixture::*;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use seaweedfs::{SeaweedFs, server};
 use test_servers::Weed;
+use uuid::{NoContext, Timestamp, Uuid};
 
 async fn target(bucket: &str, prefix: &str, writer: &str) -> Arc<dyn Target> {
     connect(&server().settings(bucket, prefix, Weed::ACCESS_KEY, Weed::SECRET_KEY, ""), writer).await.unwrap()
@@ -139,6 +144,26 @@ async fn what_a_killed_writer_left_is_given_up() {
     assert_eq!(uploads(server, &bucket).await, [elsewhere], "only our own");
     opened.sink.write(rows(0, 0, inserts(0..1))).await.unwrap();
     assert_eq!(opened.sink.flush().await.unwrap().next[&0], 1);
+}
+
+#[tokio::test]
+async fn probes_of_killed_starts_are_removed_and_those_of_others_stay() {
+    let server = server();
+    let bucket = server.bucket().await;
+    let client = server.client();
+    let probe = |hours: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let made = Timestamp::from_unix(NoContext, now - hours * 3600, 0);
+        format!("base/.mainstem-probe-{}", Uuid::new_v7(made))
+    };
+    let (old, now) = (probe(2), probe(0));
+    for key in [&old, &now] {
+        client.put_object().bucket(&bucket).key(key).body(ByteStream::from_static(b"probe")).send().await.unwrap();
+        client.create_multipart_upload().bucket(&bucket).key(key).send().await.unwrap();
+    }
+    target(&bucket, "base", "w").await;
+    assert_eq!(keys(server, &bucket).await.join(" "), now);
+    assert_eq!(uploads(server, &bucket).await, [now]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use crate::{
     error::{FilesError, blocking},
     file_header::FileHeader,
-    object_name::{PartitionFolder, first_offset, is_temporary, probe_name, temporary_name},
+    object_name::{PartitionFolder, first_offset, is_left_probe, is_temporary, probe_name, temporary_name},
     parquet_file::Output,
     store::Created,
 };
@@ -45,6 +45,18 @@ impl LocalStore {
             let existing = store.root.ancestors().find(|path| path.is_dir()).unwrap_or(&store.root);
             probe_folder(existing, store.single_writer)?;
             Ok(Vec::new())
+        })
+        .await
+    }
+
+    /// Removes what processes that were killed in the middle of [`probe`](Self::probe) left.
+    pub async fn remove_left_probes(&self) -> Result<(), FilesError> {
+        let root = self.root.clone();
+        blocking(move || {
+            for file in names(&root)?.into_iter().filter(|file| is_left_probe(file)) {
+                remove(&root.join(file))?;
+            }
+            Ok(())
         })
         .await
     }

@@ -18,7 +18,7 @@ use crate::{
     config::{Checksum, S3Config},
     error::{FilesError, S3Answer},
     file_header::{FileHeader, FileIdentity},
-    object_name::{PartitionFolder, file_name, first_offset, probe_name, topic_folder},
+    object_name::{PROBE_PREFIX, PartitionFolder, file_name, first_offset, is_left_probe, probe_name, topic_folder},
     parquet_file::{Output, Parts},
 };
 
@@ -140,26 +140,32 @@ impl S3Store {
     /// Gives up multipart uploads of the topic that nobody will end: they cost money and are seen by nobody.
     pub async fn clean(&self, topic: &TopicInfo) -> Result<(), FilesError> {
         let prefix = self.key(&format!("{}/", topic_folder(&topic.name)));
+        let ours = |key: &str| key.strip_prefix(&prefix).and_then(|rest| rest.rsplit('/').next()).and_then(first_offset).is_some();
+        self.give_up_uploads(&prefix, ours).await;
+        Ok(())
+    }
+
+    /// Gives up the multipart uploads below a prefix whose keys are `ours`, as far as that is possible.
+    async fn give_up_uploads(&self, prefix: &str, ours: impl Fn(&str) -> bool) {
         let (mut after_key, mut after_id) = (None, None);
         loop {
-            let request = self.client().list_multipart_uploads().bucket(self.bucket()).prefix(&prefix);
+            let request = self.client().list_multipart_uploads().bucket(self.bucket()).prefix(prefix);
             let sent = request.set_key_marker(after_key.take()).set_upload_id_marker(after_id.take()).send().await;
             let page = match sent.map_err(answer) {
                 Ok(page) => page,
                 Err(answer) => {
                     // Only tidiness is lost.
                     tracing::warn!(
-                        place = self.place(&prefix),
+                        place = self.place(prefix),
                         error = %answer,
                         "can't look for unfinished multipart uploads; grant s3:ListBucketMultipartUploads, or add a lifecycle rule that aborts them"
                     );
-                    return Ok(());
+                    return;
                 }
             };
             for upload in page.uploads() {
                 let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-                let ours = key.strip_prefix(&prefix).and_then(|rest| rest.rsplit('/').next()).and_then(first_offset).is_some();
-                if ours {
+                if ours(key) {
                     tracing::info!(place = self.place(key), "giving up an unfinished multipart upload");
                     self.abort(key, id).await;
                 }
@@ -167,7 +173,7 @@ impl S3Store {
             after_key = page.next_key_marker().map(Into::into);
             after_id = page.next_upload_id_marker().map(Into::into);
             if page.is_truncated() != Some(true) || after_key.is_none() {
-                return Ok(());
+                return;
             }
         }
     }
@@ -230,6 +236,21 @@ impl S3Store {
             )));
         }
         probed.map(|()| findings)
+    }
+
+    /// Removes what processes that were killed in the middle of [`probe`](Self::probe) left.
+    pub async fn remove_left_probes(&self) {
+        let prefix = self.key(PROBE_PREFIX);
+        let left = |key: &str| is_left_probe(key.rsplit('/').next().unwrap_or_default());
+        // A page is a thousand: more at a later start.
+        let listed = self.client().list_objects_v2().bucket(self.bucket()).prefix(&prefix).send().await;
+        let listed = listed.map(|page| page.contents.unwrap_or_default()).unwrap_or_default();
+        for key in listed.iter().filter_map(|object| object.key()).filter(|key| left(key)) {
+            tracing::info!(place = self.place(key), "removing what an earlier start left");
+            // Only tidiness is lost, and the next start tries again.
+            let _ = self.client().delete_object().bucket(self.bucket()).key(key).send().await;
+        }
+        self.give_up_uploads(&prefix, left).await;
     }
 
     async fn probe_object(&self, key: &str) -> Result<(), FilesError> {
