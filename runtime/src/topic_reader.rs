@@ -104,7 +104,7 @@ impl TopicReader {
         let share = bytes_max / self.cursors.len().max(1);
         for cursor in &mut self.cursors {
             let end = end_of(cursor);
-            while cursor.queue.is_empty() && cursor.read < end {
+            while cursor.has_no_whole_change() && cursor.read < end {
                 cursor.fill(&self.topic, end, share)?;
             }
             if cursor.queue.is_empty() {
@@ -164,8 +164,17 @@ impl TopicReader {
 }
 
 impl Cursor {
+    /// Whether there is no row, or only the half of a move, whose other half may be the next record.
+    fn has_no_whole_change(&self) -> bool {
+        let mut pieces = self.queue.iter();
+        pieces.next().is_none_or(|piece| piece.batch.ops == [Op::MoveOut]) && pieces.next().is_none()
+    }
+
+    /// The order of the last change that is here as a whole: both halves of a move are handed over together.
     fn last_order(&self) -> Option<OrderKey> {
-        self.queue.back().and_then(|piece| piece.batch.orders.last()).copied()
+        let last = self.queue.back().and_then(|piece| piece.batch.ops.last());
+        let mut orders = self.queue.iter().rev().flat_map(|piece| piece.batch.orders.iter().rev());
+        orders.nth(usize::from(last == Some(&Op::MoveOut))).copied()
     }
 
     /// The offset after a row that was handed over: where the queue is empty, everything read counts, gaps and tombstones included.

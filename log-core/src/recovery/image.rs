@@ -23,17 +23,23 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The checkpoint, of the topics that still exist at the journal's end.
+    /// The checkpoint, of the topics that still exist at the journal's end, once all contents have their names.
     pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
+        let mut image = Self::as_written(checkpoint, topics);
+        let segments = image.partitions.values_mut().flat_map(|partition| &mut partition.segments);
+        segments.for_each(|segment| segment.swap = false);
+        image
+    }
+
+    /// As [`from_checkpoint`](Self::from_checkpoint), with contents that may still wait for their names.
+    pub(super) fn as_written(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
         let mut partitions = BTreeMap::new();
         for image in &checkpoint.topics {
             if topics.deleted.iter().any(|deleted| deleted.id == image.topic.id) {
                 continue;
             }
             for (number, partition) in &image.partitions {
-                let mut partition = partition.clone();
-                partition.segments.iter_mut().for_each(|segment| segment.swap = false);
-                partitions.insert((image.topic.id, *number), partition);
+                partitions.insert((image.topic.id, *number), partition.clone());
             }
         }
         Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), topics: topics.live.clone(), partitions }
@@ -63,7 +69,8 @@ impl Image {
                 last.length += piece.length;
             }
             _ if piece.segment == piece.base_offset && piece.file_position == 0 => {
-                image.segments.push(SegmentImage { base_offset: piece.segment, length: piece.length, swap: false });
+                let (base_offset, length) = (piece.segment, piece.length);
+                image.segments.push(SegmentImage { base_offset, length, swap: false, compacted: false });
             }
             _ => return Err("a piece of the commit is in an unknown segment"),
         }
@@ -97,14 +104,19 @@ pub(super) enum Known {
 fn partition_state(image: &PartitionImage, partition: &Partition, known: Known) -> PartitionState {
     let known = if known == Known::Keep { partition.state().segments } else { Vec::new() };
     let segments = image.segments.iter().map(|segment| {
-        let same =
-            known.iter().find(|known| known.base_offset() == segment.base_offset && known.committed_bytes() <= segment.length);
-        match same {
+        let same = known.iter().position(|known| known.base_offset() == segment.base_offset).filter(|at| {
+            let Some(same) = known.get(*at) else { return false };
+            // Only the last one grows. Any other that has another length has another content: a compaction wrote it.
+            let grows = at + 1 == known.len() && same.committed_bytes() <= segment.length;
+            let as_before = same.is_compacted() == segment.compacted && !same.is_waiting() && !segment.swap;
+            as_before && (grows || same.committed_bytes() == segment.length)
+        });
+        match same.and_then(|at| known.get(at)) {
             Some(same) => {
                 same.set_committed_bytes(segment.length);
                 same.clone()
             }
-            None => Segment::new(&partition.dir, segment.base_offset, segment.length),
+            None => Segment::from_image(&partition.dir, segment),
         }
     });
     PartitionState::new(image.start_offset, image.next_offset, segments.collect())

@@ -64,9 +64,7 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
-    let swapped = loaded.checkpoint.topics.iter().flat_map(|topic| &topic.partitions);
-    let swapped = swapped.flat_map(|(_, image)| &image.segments).any(|segment| segment.swap);
-    let renewed = swapped || !known.deleted.is_empty();
+    let renewed = loaded.checkpoint.names_swaps() || !known.deleted.is_empty();
     let (journal, dirty) = if renewed {
         // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
         // can be others of their names.
@@ -127,7 +125,7 @@ pub(crate) fn view(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>]) -> R
     let known = loaded.topics()?;
     let files = Files::new(dir, topics, &known);
     let mut lengths = HashMap::new();
-    let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
+    let mut image = Image::as_written(&loaded.checkpoint, &known);
     for (_, entry) in &loaded.entries {
         let Entry::Commit(commit) = entry else { continue };
         let pieces: Vec<&Piece> = commit.pieces.iter().filter(|piece| !files.deleted.contains(&piece.topic)).collect();
