@@ -73,6 +73,7 @@ struct Index {
 
 impl Segment {
     pub(crate) fn new(dir: &Path, base_offset: Offset, committed_bytes: u64) -> Arc<Self> {
+        let scanned = BatchPlace { base_offset, position: 0 };
         Arc::new(Self {
             base_offset,
             file: CachedFile::new(dir.join(file_name(base_offset))),
@@ -80,7 +81,7 @@ impl Segment {
             dirty: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
             compacted: AtomicBool::new(false),
-            index: Mutex::new(Index::empty(base_offset)),
+            index: Mutex::new(Index { entries: Vec::new(), scanned }),
         })
     }
 
@@ -112,10 +113,9 @@ impl Segment {
         files.get(&self.file)
     }
 
-    /// Lets the next use open the path again, which may name another file since, and look at what is in it.
+    /// Lets the next use open the path again, which may name another file since.
     pub(crate) fn reopen(&self) {
         self.file.close();
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Index::empty(self.base_offset);
     }
 
     /// Whether its content stands in the file of [`swap_file_name`] until that is renamed.
@@ -235,10 +235,6 @@ impl Segment {
 }
 
 impl Index {
-    fn empty(segment_base: Offset) -> Self {
-        Self { entries: Vec::new(), scanned: BatchPlace { base_offset: segment_base, position: 0 } }
-    }
-
     fn note(&mut self, segment_base: Offset, place: BatchPlace) {
         let far = self.entries.last().is_none_or(|last| place.position >= u64::from(last.1) + INDEX_INTERVAL_BYTES);
         // Both fit: a segment is rolled before either would not.

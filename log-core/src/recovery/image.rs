@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::journal::LoadedTopics;
 use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
-use crate::partition::{Partition, PartitionId, PartitionState};
+use crate::partition::{Offset, Partition, PartitionId, PartitionState};
 use crate::segment::Segment;
 use crate::topic::TopicInner;
 
@@ -103,21 +103,26 @@ pub(super) enum Known {
 
 fn partition_state(image: &PartitionImage, partition: &Partition, known: Known) -> PartitionState {
     let known = if known == Known::Keep { partition.state().segments } else { Vec::new() };
-    let segments = image.segments.iter().map(|segment| {
-        let same = known.iter().position(|known| known.base_offset() == segment.base_offset).filter(|at| {
-            let Some(same) = known.get(*at) else { return false };
-            // Only the last one grows. Any other that has another length has another content: a compaction wrote it.
-            let grows = at + 1 == known.len() && same.committed_bytes() <= segment.length;
-            let as_before = same.is_compacted() == segment.compacted && !same.is_waiting() && !segment.swap;
-            as_before && (grows || same.committed_bytes() == segment.length)
-        });
-        match same.and_then(|at| known.get(at)) {
-            Some(same) => {
-                same.set_committed_bytes(segment.length);
-                same.clone()
-            }
-            None => Segment::from_image(&partition.dir, segment),
+    let bases = image.segments.iter().skip(1).map(|segment| Some(segment.base_offset)).chain([None]);
+    let segments = image.segments.iter().zip(bases).map(|(segment, next)| match find_same(&known, segment, next) {
+        Some(same) => {
+            same.set_committed_bytes(segment.length);
+            same.clone()
         }
+        None => Segment::from_image(&partition.dir, segment),
     });
     PartitionState::new(image.start_offset, image.next_offset, segments.collect())
+}
+
+/// The segment in memory that has the content of an image, behind which `next` begins. Only the last one grows; where any other
+/// has changed, a compaction wrote it.
+fn find_same<'a>(known: &'a [Arc<Segment>], image: &SegmentImage, next: Option<Offset>) -> Option<&'a Arc<Segment>> {
+    let at = known.iter().position(|known| known.base_offset() == image.base_offset)?;
+    let found = known.get(at)?;
+    let as_before = found.is_compacted() == image.compacted && !found.is_waiting() && !image.swap;
+    let same = match known.get(at + 1) {
+        None => found.committed_bytes() <= image.length,
+        Some(behind) => found.committed_bytes() == image.length && next == Some(behind.base_offset()),
+    };
+    (as_before && same).then_some(found)
 }
