@@ -322,7 +322,10 @@ impl<'a> Files<'a> {
     fn restore(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
         for (path, pieces) in files {
             let mut file = None;
-            for located in pieces.iter().filter(|located| located.entry < kept) {
+            let mut pieces = pieces.iter().filter(|located| located.entry < kept).peekable();
+            // What a torn commit began is not looked at: the file may not even be there.
+            let Some(first) = pieces.peek().map(|located| located.piece) else { continue };
+            for located in pieces {
                 let Some(bytes) = located.inline else { continue };
                 let file = match &mut file {
                     Some(file) => file,
@@ -334,9 +337,7 @@ impl<'a> Files<'a> {
                 file.write_all_at(bytes, located.piece.file_position)?;
             }
             // Synced in any case: that bytes can be read does not mean that they are on the disk.
-            if let (Some(first), Some(dir)) = (pieces.first(), path.parent())
-                && first.piece.file_position == 0
-            {
+            if let Some(dir) = path.parent().filter(|_| first.file_position == 0) {
                 self.touched_dirs.extend(partition::dirs_above(dir).map(Path::to_owned));
             }
             self.touched_files.insert(path.clone());
