@@ -349,6 +349,40 @@ mod tests {
         }
     }
 
+    /// In one partition, a record batch of its own for each half: a read may end between them.
+    #[test]
+    fn both_halves_of_a_move_are_handed_over_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+        let schema = schema(2);
+        Committer::new(&log, 1).commit(vec![batch(&schema, &[(Op::Insert, 1, 0), (Op::Move, 2, 1), (Op::Insert, 3, 0)])]);
+        // The same records, each in a batch of its own.
+        let whole = log.topic("test.public.t").unwrap();
+        let topic = log.create_topic("apart", 1, "apart").unwrap();
+        let pipeline = log.pipeline("apart").unwrap();
+        for records in whole.read(0, 0, 1 << 20).unwrap() {
+            for record in &records.records().unwrap() {
+                let record = record.unwrap();
+                let mut builder = log_core::RecordBatchBuilder::new(log_core::Compression::None, 1);
+                let headers: Vec<_> = present_headers(&record).collect();
+                builder.append(record.key, record.value, &headers).unwrap();
+                let batches = vec![(topic.clone(), 0, builder.finish())];
+                pipeline.commit(log_core::CommitSet { batches, ..log_core::CommitSet::default() }).unwrap();
+            }
+        }
+        let mut reader = TopicReader::new(&topic, &LogRegistry(log), &NextOffsets::from([(0, 0)]));
+        let mut handed_over = Vec::new();
+        while let Step::Inputs(inputs) = reader.next(1).unwrap() {
+            let ops = inputs.into_iter().flat_map(|input| match input {
+                SinkInput::Rows(rows) => rows.batch.ops,
+                SinkInput::Barrier(_) => panic!("there is no barrier"),
+            });
+            handed_over.push(ops.collect::<Vec<_>>());
+        }
+        assert!(handed_over.contains(&vec![Op::MoveOut, Op::Move]), "{handed_over:?}");
+        assert_eq!(handed_over.concat(), [Op::Insert, Op::MoveOut, Op::Move, Op::Insert]);
+    }
+
     #[test]
     fn a_barrier_that_no_partition_holds_stops_the_drain() {
         let dir = tempfile::tempdir().unwrap();
