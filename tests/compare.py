@@ -253,6 +253,7 @@ def read_changes(directory):
 def fold(changes, names, key):
     """The current rows: our own reading of the rules in docs/parquet-files.md."""
     rows, keyless = {}, []
+    moved = {order_of(change) for change in changes if change["_op"] == "u" and change.get("_old_key") is not None}
     for change in changes:
         op, old_key = change["_op"], change.get("_old_key")
         new = {name: change.get(name) for name in names}
@@ -267,8 +268,8 @@ def fold(changes, names, key):
             continue
         place = tuple(new[name] for name in key)
         if op == "d":
-            # The first half of a change of key: its second half takes the row along.
-            if old_key is None:
+            # The first half of a change of key: its second half takes the row along, if compaction has left it.
+            if old_key is None or order_of(change) not in moved:
                 rows.pop(place, None)
             continue
         before = rows.pop(tuple(old_key[name] for name in key), None) if old_key is not None else rows.get(place)

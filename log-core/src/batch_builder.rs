@@ -150,15 +150,23 @@ fn headers_size(headers: &[(&str, &[u8])]) -> usize {
 /// A batch without records that stands for `offsets` offsets from `base_offset` on, whose records are lost. At least one
 /// offset; the time is that of its neighbours.
 pub(crate) fn lost_batch(base_offset: Offset, offsets: i32, timestamp_ms: i64) -> Vec<u8> {
+    batch_without_records(base_offset, offsets, timestamp_ms, ATTRIBUTE_LOST)
+}
+
+/// A batch without records that stands for `offsets` offsets from `base_offset` on, from which a compaction took them. At least
+/// one offset.
+pub(crate) fn empty_batch(base_offset: Offset, offsets: i32, timestamp_ms: i64) -> Vec<u8> {
+    batch_without_records(base_offset, offsets, timestamp_ms, 0)
+}
+
+fn batch_without_records(base_offset: Offset, offsets: i32, timestamp_ms: i64, attributes: i16) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
-    fill_header(&mut bytes, ATTRIBUTE_LOST, 0, offsets - 1, timestamp_ms);
+    fill_header(&mut bytes, attributes, 0, offsets - 1, timestamp_ms);
     bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
     bytes
 }
 
 fn fill_header(bytes: &mut [u8], attributes: i16, record_count: i32, last_offset_delta: i32, timestamp_ms: i64) {
-    let length = (bytes.len() - LENGTH_EXCLUDES) as i32;
-    bytes[8..12].copy_from_slice(&length.to_be_bytes());
     bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
     bytes[16] = MAGIC as u8;
     bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
@@ -168,8 +176,35 @@ fn fill_header(bytes: &mut [u8], attributes: i16, record_count: i32, last_offset
     // Producer id, producer epoch and base sequence: none.
     bytes[43..57].fill(0xff);
     bytes[57..61].copy_from_slice(&record_count.to_be_bytes());
-    let crc = crc_fast::crc32_iscsi(&bytes[CRC_COVERS_FROM..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    seal(bytes);
+}
+
+/// The batch of which `original` is the header, with other records: so many, as they stand in a batch, compressed by `codec` if by
+/// any. Offsets and times stay.
+pub(crate) fn with_records(original: &[u8; HEADER_BYTES], codec: Codec, records: &[u8], record_count: i32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + records.len());
+    bytes.extend_from_slice(original);
+    bytes.extend_from_slice(records);
+    let attributes = codec.replace_in(i16::from_be_bytes([original[21], original[22]]));
+    bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+    bytes[57..61].copy_from_slice(&record_count.to_be_bytes());
+    seal(&mut bytes);
+    bytes
+}
+
+/// Lets a batch end before `next_offset`, behind its last record.
+pub(crate) fn set_next_offset(batch: &mut [u8], base_offset: Offset, next_offset: Offset) {
+    let last_offset_delta = (next_offset - base_offset - 1) as i32;
+    batch[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
+    seal(batch);
+}
+
+/// Puts in length and checksum.
+fn seal(batch: &mut [u8]) {
+    let length = (batch.len() - LENGTH_EXCLUDES) as i32;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc_fast::crc32_iscsi(&batch[CRC_COVERS_FROM..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
 #[cfg(test)]

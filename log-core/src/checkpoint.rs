@@ -73,6 +73,7 @@ impl PendingCheckpoint {
         self.copy(journal.len())?;
         let Some(new) = self.new else { return Ok(()) };
         *journal = new.finish()?;
+        writer.names_swaps = self.checkpoint.names_swaps();
         JournalFile::remove(&self.dir, self.old_number)
     }
 }
@@ -108,7 +109,8 @@ fn partition_images(topic: &TopicInner) -> Vec<(PartitionId, PartitionImage)> {
         let segments = state.segments.iter().map(|segment| SegmentImage {
             base_offset: segment.base_offset(),
             length: segment.committed_bytes(),
-            swap: false,
+            swap: segment.is_waiting(),
+            compacted: segment.is_compacted(),
         });
         let segments = segments.collect();
         (number, PartitionImage { start_offset: state.start_offset, next_offset: state.end_offset, segments })

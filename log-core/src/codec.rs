@@ -68,6 +68,11 @@ impl Codec {
         }
     }
 
+    /// `attributes` with these bits 0 to 2.
+    pub(crate) fn replace_in(self, attributes: i16) -> i16 {
+        attributes & !CODEC_MASK | self.attribute_bits()
+    }
+
     /// Its name in Kafka's settings: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub fn name(self) -> &'static str {
         match self {

@@ -34,6 +34,7 @@ mod pipeline;
 mod recovery;
 
 // What is not kept.
+mod compaction;
 mod retention;
 
 // How it is looked at from outside, and mended.
@@ -60,6 +61,7 @@ pub use crate::{
     batch::{EncodedBatch, RecordBatch},
     batch_builder::RecordBatchBuilder,
     codec::Codec,
+    compaction::{Compacted, Compaction, KeyIdentity},
     compression::Compression,
     error::{BatchError, LogError, Result},
     group_offsets::GroupOffsets,

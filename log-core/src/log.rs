@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::compaction::{self, Compacted, Compaction};
 use crate::data_dir;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{LogError, Result};
@@ -16,7 +17,7 @@ use crate::journal;
 use crate::journal::format::TopicEntry;
 use crate::names;
 use crate::open_files::OpenFiles;
-use crate::partition::{Offset, PartitionId};
+use crate::partition::{LOOKS_MAX, Offset, PartitionId};
 use crate::pipeline::{Pipeline, PipelineLog, StoredPosition};
 use crate::recovery;
 use crate::retention::{self, Removed, Retention};
@@ -24,8 +25,6 @@ use crate::schema_store::{self, SchemaStore};
 use crate::topic::{self, PARTITIONS_MAX, Topic, TopicInner, TopicMetadata};
 
 const INTERNAL_SEGMENT_BYTES: u64 = 4 << 20;
-/// A writer may replace the files under a read-only log while it looks; so it looks again.
-const VIEW_ATTEMPTS: usize = 10;
 
 /// Settings of a log.
 #[derive(Clone, Debug)]
@@ -74,6 +73,10 @@ pub(crate) struct Core {
     pub(crate) commits: watch::Sender<u64>,
     pub(crate) schemas: schema_store::State,
     pub(crate) offsets: group_offsets::State,
+    /// Of a log that was opened for reading only: for its topics, to look again when files were replaced.
+    viewer: OnceLock<Weak<Core>>,
+    /// Held by a compaction: there is one at a time, so that all of them take no more memory than one.
+    pub(crate) compacting: Mutex<()>,
 }
 
 impl Log {
@@ -101,6 +104,7 @@ impl Log {
     pub fn open_read_only(dir: &Path) -> Result<Self> {
         data_dir::check(dir)?;
         let core = Arc::new(Core::new(dir, LogOptions::default(), true));
+        let _ = core.viewer.set(Arc::downgrade(&core));
         core.view()?;
         let closer = Closer { core: core.clone(), lock: Mutex::new(None) };
         Ok(Self { core, closer: Arc::new(closer) })
@@ -156,6 +160,27 @@ impl Log {
     pub fn retain(&self, topic: &Topic, retention: &Retention, readers: &[&str]) -> Result<Removed> {
         self.core.check_writable()?;
         retention::apply(&self.core, &topic.inner, retention, readers)
+    }
+
+    /// Takes out of a topic what later records of the same key make superfluous; offsets stay as they are. `readers` are the groups that
+    /// have to have read a delete before nothing is left of it. See [`Compaction`] for what stays.
+    ///
+    /// Blocks for long: it reads the topic at the speed that it is given. Commits and readers go on meanwhile. It ends early, with what it
+    /// did so far, when `stop` is set; the next call goes on. There is one at a time: a second one waits.
+    ///
+    /// # Errors
+    /// When a segment cannot be read or the disk is full, everything stays as it is; after a failed checkpoint the pipeline has to be
+    /// opened again, as after a failed commit.
+    pub fn compact(&self, topic: &Topic, compaction: &Compaction, readers: &[&str], stop: &AtomicBool) -> Result<Compacted> {
+        self.core.check_writable()?;
+        compaction::run(&self.core, &topic.inner, compaction, readers, stop)
+    }
+
+    /// As [`compact`](Self::compact) for the schemas of records: every version that is in use stays, and every schema whose id a record
+    /// may name.
+    pub fn compact_schemas(&self, compaction: &Compaction, stop: &AtomicBool) -> Result<Compacted> {
+        self.core.check_writable()?;
+        schema_store::compact(&self.core, compaction, stop)
     }
 
     /// The committed ends of all partitions of a topic at one instant, exclusive: no commit is half in it.
@@ -240,6 +265,8 @@ impl Closer {
             pipelines.values().cloned().collect()
         };
         self.core.closed.store(true, Ordering::Release);
+        // A compaction sees that soon. It must not write to files that the next owner may be recovering.
+        drop(self.core.compacting.lock());
         for pipeline in pipelines {
             result = result.and(pipeline.close(&self.core));
         }
@@ -273,6 +300,8 @@ impl Core {
             commits: watch::Sender::new(0),
             schemas: schema_store::State::default(),
             offsets: group_offsets::State::default(),
+            viewer: OnceLock::new(),
+            compacting: Mutex::default(),
         }
     }
 
@@ -362,7 +391,8 @@ impl Core {
 
     fn new_topic(&self, pipeline: &str, entry: TopicEntry) -> Arc<TopicInner> {
         let dir = self.topics_dir().join(&entry.name);
-        Arc::new(TopicInner::new(dir, TopicMetadata::new(pipeline, entry), &self.files, &self.publication))
+        let viewer = self.viewer.get().cloned().unwrap_or_default();
+        Arc::new(TopicInner::new(dir, TopicMetadata::new(pipeline, entry), &self.files, &self.publication, viewer))
     }
 
     fn delete_topics(&self, pipeline: &str, topics: &[Arc<TopicInner>]) -> Result<()> {
@@ -457,17 +487,23 @@ impl Core {
 
     /// Looks at everything on disk without changing it.
     fn view(self: &Arc<Self>) -> Result<()> {
+        self.look_again()?;
+        self.commits.send_modify(|count| *count = count.wrapping_add(1));
+        schema_store::load(self)?;
+        group_offsets::load(self)
+    }
+
+    /// Looks at topics and committed ends without changing anything. A writer may replace the files meanwhile; so it may look again.
+    pub(crate) fn look_again(&self) -> Result<()> {
         let mut attempt = 1;
         while let Err(error) = self.try_view() {
             let replaced = matches!(&error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
-            if !replaced || attempt == VIEW_ATTEMPTS {
+            if !replaced || attempt == LOOKS_MAX {
                 return Err(error);
             }
             attempt += 1;
         }
-        self.commits.send_modify(|count| *count = count.wrapping_add(1));
-        schema_store::load(self)?;
-        group_offsets::load(self)
+        Ok(())
     }
 
     fn try_view(&self) -> Result<()> {

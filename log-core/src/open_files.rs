@@ -1,12 +1,13 @@
 //! Keeps the number of open segment files below a limit, however many partitions there are.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::durable_file::{self, Access, DurableFile};
-use crate::error::Result;
+use crate::error::{LogError, Result};
 
 /// A file that is opened when it is used and closed when too many others are.
 ///
@@ -17,11 +18,42 @@ pub(crate) struct CachedFile {
     path: PathBuf,
     handle: Mutex<Option<Arc<DurableFile>>>,
     used: AtomicBool,
+    /// The content is in a file with [`WAITING_SUFFIX`] behind its name, until that is renamed.
+    waiting: AtomicBool,
 }
+
+/// Behind the name of a file whose content is to replace another's.
+pub(crate) const WAITING_SUFFIX: &str = ".swap";
 
 impl CachedFile {
     pub(crate) fn new(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { path, handle: Mutex::new(None), used: AtomicBool::new(false) })
+        let waiting = AtomicBool::new(false);
+        Arc::new(Self { path, handle: Mutex::new(None), used: AtomicBool::new(false), waiting })
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    pub(crate) fn waiting_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(WAITING_SUFFIX);
+        path.into()
+    }
+
+    fn open(&self, access: Access) -> Result<DurableFile> {
+        if self.is_waiting() {
+            match DurableFile::open(&self.waiting_path(), access) {
+                // It was renamed meanwhile.
+                Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+        DurableFile::open(&self.path, access)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -51,23 +83,23 @@ impl OpenFiles {
 
     /// The open file, opening it first if needed.
     pub(crate) fn get(&self, file: &Arc<CachedFile>) -> Result<Arc<DurableFile>> {
-        self.get_with(file, |path| DurableFile::open(path, self.access))
+        self.get_with(file, |file| file.open(self.access))
     }
 
     /// Creates the file (emptying a leftover) and keeps it open.
     pub(crate) fn create(&self, file: &Arc<CachedFile>) -> Result<Arc<DurableFile>> {
         file.close();
-        self.get_with(file, DurableFile::create)
+        self.get_with(file, |file| DurableFile::create(&file.path))
     }
 
-    fn get_with(&self, file: &Arc<CachedFile>, open: impl FnOnce(&Path) -> Result<DurableFile>) -> Result<Arc<DurableFile>> {
+    fn get_with(&self, file: &Arc<CachedFile>, open: impl FnOnce(&CachedFile) -> Result<DurableFile>) -> Result<Arc<DurableFile>> {
         let opened = {
             let mut handle = file.handle.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(opened) = handle.as_ref() {
                 file.used.store(true, Ordering::Relaxed);
                 return Ok(opened.clone());
             }
-            let opened = Arc::new(open(&file.path)?);
+            let opened = Arc::new(open(file)?);
             *handle = Some(opened.clone());
             opened
         };

@@ -29,6 +29,9 @@ pub struct Backlog {
     pub oldest_timestamp_ms: Option<i64>,
 }
 
+/// How often something is read that is being replaced.
+pub(crate) const LOOKS_MAX: usize = 10;
+
 /// A partition's directory, the topic's, and the one of all topics.
 const DIR_LEVELS: usize = 3;
 
@@ -153,6 +156,21 @@ impl Partition {
         removed
     }
 
+    /// Puts `new` in the place of `old`; `false`, and nothing done, unless all of those are there, one behind the other and before
+    /// the last segment.
+    pub(crate) fn replace(&self, old: &[Arc<Segment>], new: &[Arc<Segment>]) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = old.first() else { return false };
+        let Some(at) = state.segments.iter().position(|segment| Arc::ptr_eq(segment, first)) else { return false };
+        let end = at + old.len();
+        let there = state.segments.get(at..end).unwrap_or_default();
+        if end >= state.segments.len() || !there.iter().zip(old).all(|(there, old)| Arc::ptr_eq(there, old)) {
+            return false;
+        }
+        state.segments.splice(at..end, new.iter().cloned());
+        true
+    }
+
     /// When the first record of a segment was appended, in milliseconds since 1970.
     pub(crate) fn first_time(&self, segment: &Segment) -> Result<i64> {
         let first = BatchPlace { base_offset: segment.base_offset(), position: 0 };
@@ -172,15 +190,26 @@ impl Partition {
 
     /// Whole committed batches from the one that holds `from` on: at least one, then as many as fit `bytes_max`.
     pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
-        match self.read_once(from, bytes_max) {
-            // A recovery (of the process that writes, for a read-only log) may have replaced the files meanwhile;
-            // damage is still there the second time.
-            Err(LogError::Corrupt { .. } | LogError::Io { .. }) => {
-                self.state().segments.iter().for_each(|segment| segment.reopen());
-                self.read_once(from, bytes_max)
+        self.looking_again(|| self.read_once(from, bytes_max))
+    }
+
+    /// Once more if it fails: a compaction or a recovery (of the process that writes, for a read-only log) may have replaced
+    /// the files meanwhile. Damage is still there the second time. More often only while one compaction replaces after the other.
+    fn looking_again<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+        let mut before = self.state().segments;
+        let mut result = look();
+        for attempt in 1..LOOKS_MAX {
+            let Err(LogError::Corrupt { .. } | LogError::Io { .. }) = &result else { break };
+            let now = self.state().segments;
+            let same = now.len() == before.len() && now.iter().zip(&before).all(|(now, before)| Arc::ptr_eq(now, before));
+            if same && attempt > 1 {
+                break;
             }
-            result => result,
+            now.iter().for_each(|segment| segment.reopen());
+            before = now;
+            result = look();
         }
+        result
     }
 
     fn read_once(&self, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
@@ -272,6 +301,10 @@ impl Partition {
     }
 
     pub(crate) fn backlog(&self, from: Offset) -> Result<Backlog> {
+        self.looking_again(|| self.backlog_once(from))
+    }
+
+    fn backlog_once(&self, from: Offset) -> Result<Backlog> {
         let state = self.state();
         let from = from.max(state.start_offset);
         if from >= state.end_offset {

@@ -25,6 +25,8 @@ use crate::topic::{Topic, TopicInner};
 
 /// With more segments to sync, closing a log leaves them to its journal: a recovery is quicker.
 const CLOSE_SEGMENTS_MAX: usize = 200;
+/// So many segments are synced while commits wait.
+const SYNCED_AT_ONCE_MAX: usize = 16;
 
 /// What one commit appends, all of it or nothing.
 #[derive(Debug, Default)]
@@ -126,6 +128,8 @@ pub(crate) struct Writer {
     in_use: bool,
     epoch: u64,
     dirty: Dirty,
+    /// The journal's checkpoint says of some segments that their content may wait in another file.
+    pub(crate) names_swaps: bool,
     /// Bytes that a recovery would have to read.
     bytes_since_checkpoint: u64,
     /// Writes a checkpoint while commits go on.
@@ -139,7 +143,7 @@ impl Pipeline {
         Arc::new(Self { name: name.to_owned(), dir, segment_bytes: AtomicU64::new(0), writer: Mutex::default() })
     }
 
-    fn segment_bytes(&self, core: &Core) -> u64 {
+    pub(crate) fn segment_bytes(&self, core: &Core) -> u64 {
         match self.segment_bytes.load(Ordering::Relaxed) {
             0 => core.segment_bytes(&self.name),
             bytes => bytes,
@@ -354,6 +358,51 @@ impl Pipeline {
         })
     }
 
+    /// Puts segments whose content waits under other names, durably, in the place of others. The checkpoint that says so is what makes
+    /// it happen; until then a crash leaves the old ones. `false`, and nothing done, when the old ones are not there any more.
+    pub(crate) fn replace(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        partition: &Partition,
+        old: &[Arc<Segment>],
+        new: &[Arc<Segment>],
+    ) -> Result<bool> {
+        let mut writer = self.lock_alone();
+        if writer.dirty.segments.len() > SYNCED_AT_ONCE_MAX {
+            // Commits go on while most of it is synced; what they have to wait for below is little then.
+            self.start_checkpoint(core, &mut writer);
+            drop(writer);
+            writer = self.lock_alone();
+        }
+        core.check_open()?;
+        writer.check_healthy(&self.name)?;
+        if !partition.replace(old, new) {
+            return Ok(false);
+        }
+        writer.dirty.segments.retain(|segment| !old.iter().any(|old| Arc::ptr_eq(old, segment)));
+        writer.guarded(|writer| {
+            writer.checkpoint(self, core)?;
+            for segment in new {
+                durable_file::rename(&segment.waiting_path(), &segment.path())?;
+            }
+            // From here on a checkpoint may say that the contents have their names.
+            durable_file::sync_dir(&partition.dir)?;
+            new.iter().for_each(|segment| segment.set_renamed());
+            let mut merged = old.iter().filter(|old| new.iter().all(|new| new.base_offset() != old.base_offset()));
+            merged.try_for_each(|segment| durable_file::remove_file(&segment.path()))
+        })?;
+        Ok(true)
+    }
+
+    /// Lets the journal stop saying of any segment that its content may wait under another name: before files of these names
+    /// are written, of which a crash could leave the half.
+    pub(crate) fn forget_swaps(&self, core: &Core) -> Result<()> {
+        let mut writer = self.lock_alone();
+        core.check_open()?;
+        writer.check_healthy(&self.name)?;
+        if writer.names_swaps { writer.guarded(|writer| writer.checkpoint(self, core)) } else { Ok(()) }
+    }
+
     /// Removes the journal; its topics are gone already.
     pub(crate) fn delete(&self) -> Result<()> {
         let mut writer = self.lock_alone();
@@ -375,6 +424,7 @@ impl Writer {
         self.sequence = recovered.sequence;
         self.position = recovered.position;
         self.dirty = recovered.dirty;
+        self.names_swaps = false;
         self.bytes_since_checkpoint = recovered.bytes_since_checkpoint;
     }
 

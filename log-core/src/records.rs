@@ -152,6 +152,11 @@ impl<'a> Iterator for RecordIter<'a> {
 }
 
 impl<'a> RecordIter<'a> {
+    /// Where the next record begins in [`Records::buffer`].
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     #[inline]
     fn read_record(&mut self) -> std::result::Result<Record<'a>, &'static str> {
         let length = varint::get_i32(self.bytes, &mut self.at).ok_or("its length is cut off")?;

@@ -1,6 +1,7 @@
 //! Retention: removes whole segments that nobody has to read any more, oldest first.
 
 use std::cmp::{max, min};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,21 @@ pub struct Removed {
     pub unread: u64,
 }
 
+/// What groups reported of a topic.
+pub(crate) struct Reported(Vec<BTreeMap<PartitionId, Offset>>);
+
+impl Reported {
+    pub(crate) fn of(core: &Core, topic: &TopicInner, groups: &[&str]) -> Self {
+        Self(groups.iter().map(|group| core.reported(group, topic.metadata.id)).collect())
+    }
+
+    /// The least offset that one of them needs next of a partition, which starts at `start`. One that never reported needs all.
+    pub(crate) fn needed(&self, number: PartitionId, start: Offset) -> Offset {
+        let each = self.0.iter().map(|offsets| offsets.get(&number).copied().unwrap_or(start));
+        each.min().unwrap_or(Offset::MAX)
+    }
+}
+
 /// A segment and where it ends.
 struct Extent {
     end: Offset,
@@ -42,11 +58,7 @@ struct Extent {
 
 /// Applies `retention` to a topic. `readers` are the groups that may still need what it holds; one that never reported needs all.
 pub(crate) fn apply(core: &Core, topic: &Arc<TopicInner>, retention: &Retention, readers: &[&str]) -> Result<Removed> {
-    let reported: Vec<_> = readers.iter().map(|group| core.reported(group, topic.metadata.id)).collect();
-    let needed = |number: PartitionId, start: Offset| {
-        let each = reported.iter().map(|offsets| offsets.get(&number).copied().unwrap_or(start));
-        each.min().unwrap_or(Offset::MAX)
-    };
+    let reported = Reported::of(core, topic, readers);
     let share = |bytes: u64| bytes / topic.partitions.len().max(1) as u64;
     let mut removed = Removed::default();
     let mut cuts = Vec::new();
@@ -55,7 +67,7 @@ pub(crate) fn apply(core: &Core, topic: &Arc<TopicInner>, retention: &Retention,
         let extents = extents(&state);
         let by_bytes = retention.bytes.map_or(0, |limit| over(&extents, share(limit)));
         let by_age = retention.age.map_or(Ok(0), |age| aged(partition, &state, clock::now_ms() - age.as_millis() as i64))?;
-        let needed = needed(number, state.start_offset);
+        let needed = reported.needed(number, state.start_offset);
         let read = extents.iter().take_while(|extent| extent.end <= needed).count();
         let forced = retention.unread_bytes.map_or(0, |limit| over(&extents, share(limit)));
         let count = max(min(max(by_bytes, by_age), read), forced);

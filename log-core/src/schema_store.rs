@@ -9,6 +9,7 @@ mod contents;
 mod record;
 
 use std::borrow::Cow;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use self::contents::Contents;
 use self::record::{Entry, Record};
 use crate::batch_builder::RecordBatchBuilder;
 use crate::clock;
+use crate::compaction::{self, Compacted, Compaction};
 use crate::compression::Compression;
 use crate::error::{LogError, Result};
 use crate::log::Core;
@@ -298,6 +300,8 @@ impl SchemaStore {
                 }
                 change.records.push((key.clone(), value.clone()));
             }
+            // A `NOOP` of another registry may be among them.
+            change.contents.noted_last_id = 0;
             Ok(())
         })
     }
@@ -342,6 +346,19 @@ impl SchemaStore {
             contents.catch_up(&self.core)?;
         }
         done
+    }
+
+    /// Writes down the highest id that was ever given, unless that was done: a compaction takes away the records of versions that are
+    /// gone for good, which say so too.
+    fn note_last_id(&self) -> Result<()> {
+        self.change(|change| {
+            let last_id = change.contents.last_id;
+            if change.contents.noted_last_id != last_id {
+                change.put(Record::LastId(last_id));
+                change.contents.noted_last_id = last_id;
+            }
+            Ok(())
+        })
     }
 
     fn commit(&self, records: &[RawSchemaRecord]) -> Result<()> {
@@ -429,6 +446,16 @@ fn ask(contents: &Contents, subject: &str, schema: &Arc<Schema>, level: Option<&
         level: level.to_owned(),
         reasons: reasons.join("; "),
     })
+}
+
+/// Compacts the topic.
+pub(crate) fn compact(core: &Arc<Core>, compaction: &Compaction, stop: &AtomicBool) -> Result<Compacted> {
+    let Some(topic) = core.topic(TOPIC) else { return Ok(Compacted { finished: true, ..Compacted::default() }) };
+    if topic.inner.partition(0)?.state().segments.len() > 1 {
+        SchemaStore::new(core.clone()).note_last_id()?;
+    }
+    let compaction = Compaction { identity: record::identity, ..compaction.clone() };
+    compaction::run(core, &topic.inner, &compaction, &[], stop)
 }
 
 /// Reads what was committed to the topic since the last time.

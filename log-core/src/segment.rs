@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::{BatchHeader, HEADER_BYTES};
 use crate::durable_file::DurableFile;
 use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
-use crate::open_files::{CachedFile, OpenFiles};
+use crate::journal::format::SegmentImage;
+use crate::open_files::{CachedFile, OpenFiles, WAITING_SUFFIX};
 use crate::partition::Offset;
 
 /// Bytes between two entries of the index, at least.
@@ -31,7 +32,7 @@ pub(crate) fn file_name(base_offset: Offset) -> String {
 
 /// Where a segment's new content waits for the checkpoint that names it.
 pub(crate) fn swap_file_name(base_offset: Offset) -> String {
-    format!("{base_offset:020}.log.swap")
+    format!("{base_offset:020}.log{WAITING_SUFFIX}")
 }
 
 /// The base offset in a segment's file name; `None` for a file that is not a segment.
@@ -58,6 +59,8 @@ pub(crate) struct Segment {
     dirty: AtomicBool,
     /// Its directory is known to have been synced since the file is there.
     name_is_durable: AtomicBool,
+    /// A compaction went over it.
+    compacted: AtomicBool,
     index: Mutex<Index>,
 }
 
@@ -77,8 +80,17 @@ impl Segment {
             committed_bytes: AtomicU64::new(committed_bytes),
             dirty: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
+            compacted: AtomicBool::new(false),
             index: Mutex::new(Index { entries: Vec::new(), scanned }),
         })
+    }
+
+    /// As a checkpoint has it.
+    pub(crate) fn from_image(dir: &Path, image: &SegmentImage) -> Arc<Self> {
+        let segment = Self::new(dir, image.base_offset, image.length);
+        segment.file.set_waiting(image.swap);
+        segment.compacted.store(image.compacted, Ordering::Release);
+        segment
     }
 
     pub(crate) fn base_offset(&self) -> Offset {
@@ -104,6 +116,30 @@ impl Segment {
     /// Lets the next use open the path again, which may name another file since.
     pub(crate) fn reopen(&self) {
         self.file.close();
+    }
+
+    /// Whether its content stands in the file of [`swap_file_name`] until that is renamed.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.file.is_waiting()
+    }
+
+    /// The file that has its content until then.
+    pub(crate) fn waiting_path(&self) -> PathBuf {
+        self.file.waiting_path()
+    }
+
+    /// Notes that the content has its name, durably.
+    pub(crate) fn set_renamed(&self) {
+        self.file.set_waiting(false);
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// Notes that a compaction found nothing more to take out. The next checkpoint says so.
+    pub(crate) fn set_compacted(&self) {
+        self.compacted.store(true, Ordering::Release);
     }
 
     pub(crate) fn create(&self, files: &OpenFiles) -> Result<Arc<DurableFile>> {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -15,8 +15,9 @@ use crate::batch::RecordBatch;
 use crate::durable_file;
 use crate::error::{LogError, Result};
 use crate::journal::format::TopicEntry;
+use crate::log::Core;
 use crate::open_files::OpenFiles;
-use crate::partition::{Backlog, Offset, Partition, PartitionId};
+use crate::partition::{Backlog, LOOKS_MAX, Offset, Partition, PartitionId};
 
 /// More would be a mistake in a file rather than a wish.
 pub(crate) const PARTITIONS_MAX: PartitionId = 10_000;
@@ -91,10 +92,18 @@ pub(crate) struct TopicInner {
     pub(crate) commits: watch::Sender<u64>,
     /// Held by a commit while it moves end offsets: see [`Topic::end_offsets`].
     publication: Arc<RwLock<()>>,
+    /// Of a log that is read beside the process that writes it.
+    viewer: Weak<Core>,
 }
 
 impl TopicInner {
-    pub(crate) fn new(dir: PathBuf, metadata: TopicMetadata, files: &Arc<OpenFiles>, publication: &Arc<RwLock<()>>) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        metadata: TopicMetadata,
+        files: &Arc<OpenFiles>,
+        publication: &Arc<RwLock<()>>,
+        viewer: Weak<Core>,
+    ) -> Self {
         let partitions = (0..metadata.partitions).map(|number| Partition::new(dir.join(number.to_string()), files.clone()));
         Self {
             partitions: partitions.collect(),
@@ -103,6 +112,7 @@ impl TopicInner {
             deleted: AtomicBool::new(false),
             commits: watch::Sender::new(0),
             publication: publication.clone(),
+            viewer,
         }
     }
 
@@ -167,18 +177,21 @@ impl Topic {
     pub fn read(&self, partition: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
         self.check_exists()?;
         let inner = self.inner.partition(partition)?;
-        let (start, end) = (inner.start_offset(), inner.end_offset());
-        if from < start || from > end {
-            let topic = self.name().to_owned();
-            return Err(LogError::OffsetOutOfRange { topic, partition, offset: from, start, end });
-        }
-        inner.read(from, bytes_max)
+        self.looking_again(|| {
+            let (start, end) = (inner.start_offset(), inner.end_offset());
+            if from < start || from > end {
+                let topic = self.name().to_owned();
+                return Err(LogError::OffsetOutOfRange { topic, partition, offset: from, start, end });
+            }
+            inner.read(from, bytes_max)
+        })
     }
 
     /// What a reader that needs `from` next has before it.
     pub fn backlog(&self, partition: PartitionId, from: Offset) -> Result<Backlog> {
         self.check_exists()?;
-        self.inner.partition(partition)?.backlog(from)
+        let inner = self.inner.partition(partition)?;
+        self.looking_again(|| inner.backlog(from))
     }
 
     /// Changes whenever something was committed to this topic, and when it is deleted; the value only counts.
@@ -186,6 +199,20 @@ impl Topic {
     /// A reader that takes the receiver, reads to the end, and then waits for `changed()` misses nothing.
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.inner.commits.subscribe()
+    }
+
+    /// Once more if it fails and another process writes the log: it may have replaced files since the last look.
+    pub(crate) fn looking_again<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+        let mut result = look();
+        for _ in 1..LOOKS_MAX {
+            let Err(LogError::Corrupt { .. } | LogError::Io { .. }) = &result else { break };
+            let Some(core) = self.inner.viewer.upgrade() else { break };
+            if core.look_again().is_err() {
+                break;
+            }
+            result = look();
+        }
+        result
     }
 
     fn check_exists(&self) -> Result<()> {

@@ -17,7 +17,10 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::Connectors;
+use crate::{
+    Connectors,
+    cleanup::{Cleanup, CompactionSettings},
+};
 
 /// A pipeline file, as people write it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,9 +56,16 @@ pub struct LogSettings {
     #[serde(deserialize_with = "compression")]
     #[schemars(with = "CompressionName")]
     pub compression: Compression,
-    /// Write a record without a value after each delete, for compaction and for consumers that expect Debezium's tombstones.
-    pub tombstones: bool,
-    /// What is kept of each topic. Whole segments are removed, oldest first.
+    /// Write a record without a value after each delete, for compaction and for consumers that expect Debezium's tombstones. Default: where
+    /// `cleanup` compacts; without them compacted topics keep a record of every deleted row.
+    pub tombstones: Option<bool>,
+    /// How topics are kept from growing for ever: `delete` removes old segments as `retention` says (the default), `compact` keeps of each row the last
+    /// change that says all of it, with those behind it, however old; `[delete, compact]` does both. Tables without a key are not compacted. What sinks
+    /// end up with stays the same, but files, and tables in `append` mode, lack the changes in between if they come to them later.
+    pub cleanup: Cleanup,
+    /// With `cleanup: compact`: when and how fast.
+    pub compaction: CompactionSettings,
+    /// With `cleanup: delete`: what is kept of each topic. Whole segments are removed, oldest first.
     pub retention: RetentionSettings,
     /// A segment file is followed by a new one before it grows beyond this, from `64KiB` to `2047MiB`.
     pub segment: ByteSize,
@@ -88,13 +98,22 @@ impl RetentionSettings {
     }
 }
 
+impl LogSettings {
+    /// Whether a delete has a tombstone behind it.
+    pub(crate) fn writes_tombstones(&self) -> bool {
+        self.tombstones.unwrap_or(self.cleanup.compact)
+    }
+}
+
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
             format: Format::Avro,
             partitions: 1,
             compression: Compression::None,
-            tombstones: false,
+            tombstones: None,
+            cleanup: Cleanup::default(),
+            compaction: CompactionSettings::default(),
             retention: RetentionSettings::default(),
             segment: ByteSize(128 << 20),
         }
@@ -290,6 +309,7 @@ pub(crate) fn parse(document: &Document, connectors: &Connectors) -> Result<Pipe
         let message = format!("`{}` is no size for a segment: write `64KiB` to `2047MiB`", file.log.segment);
         return Err(wrong(&["log", "segment"], message));
     }
+    file.log.compaction.check().map_err(|(setting, message)| wrong(&["log", "compaction", setting], message))?;
     let source = match &file.source {
         None => None,
         Some(ConnectorName(kind)) => {

@@ -185,7 +185,7 @@ impl<'a> Ingest<'a> {
     ) -> Result<(), Failure> {
         let Some(TopicEncoder { topic, encoder }) = self.topics.get_mut(batch.schema.table()) else { return Ok(()) };
         let mut records = Records { topic, builders: &mut self.builders, batches, error: None };
-        encoder.encode(batch, sequence, clock_us, self.settings.tombstones, &self.registry, &mut records)?;
+        encoder.encode(batch, sequence, clock_us, self.settings.writes_tombstones(), &self.registry, &mut records)?;
         records.close()
     }
 }
@@ -258,7 +258,7 @@ pub(crate) mod testing {
                 file: String::new(),
                 source: None,
                 topics: Vec::new(),
-                log: LogSettings { partitions, tombstones: true, ..LogSettings::default() },
+                log: LogSettings { partitions, tombstones: Some(true), ..LogSettings::default() },
                 sinks: Vec::new(),
             };
             let (_, shutdown) = Shutdown::new();

@@ -6,9 +6,11 @@
 //!
 //! A build with connectors of one's own is one line: `mainstem::cli(Connectors::builtin().with_sink("my_sink", MySink::factory()))`.
 mod backoff;
+mod cleanup;
 mod cli;
 mod commands;
 mod commit_thread;
+mod compaction;
 mod connectors;
 mod definition;
 mod demo;

@@ -18,19 +18,34 @@ const INTERVAL_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Retention {
     owners: Arc<Vec<(String, RetentionSettings)>>,
-    /// Patterns of topics, and the group that reads them.
-    readers: Arc<Vec<(Vec<String>, String)>>,
+    readers: Readers,
 }
 
-impl Retention {
+/// Who reads what: patterns of topics, and the group that reads them.
+#[derive(Clone)]
+pub(crate) struct Readers(Arc<Vec<(Vec<String>, String)>>);
+
+impl Readers {
     pub fn new(pipelines: &[Pipeline]) -> Self {
-        let owners = pipelines.iter().filter(|pipeline| pipeline.source.is_some());
-        let owners = owners.map(|pipeline| (pipeline.name.clone(), pipeline.log.retention.clone()));
         let readers = pipelines.iter().flat_map(|pipeline| {
             let group = |sink: &str| (pipeline.topics.clone(), group_name(&pipeline.name, sink));
             pipeline.sinks.iter().map(move |sink| group(&sink.name))
         });
-        Self { owners: Arc::new(owners.collect()), readers: Arc::new(readers.collect()) }
+        Self(Arc::new(readers.collect()))
+    }
+
+    /// The groups that read a topic.
+    pub fn of(&self, topic: &Topic) -> Vec<String> {
+        let reads = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, topic.name()));
+        self.0.iter().filter(|(patterns, _)| reads(patterns)).map(|(_, group)| group.clone()).collect()
+    }
+}
+
+impl Retention {
+    pub fn new(pipelines: &[Pipeline], readers: &Readers) -> Self {
+        let owners = pipelines.iter().filter(|pipeline| pipeline.source.is_some() && pipeline.log.cleanup.delete);
+        let owners = owners.map(|pipeline| (pipeline.name.clone(), pipeline.log.retention.clone()));
+        Self { owners: Arc::new(owners.collect()), readers: readers.clone() }
     }
 
     /// Looks from time to time, until shutdown.
@@ -59,9 +74,8 @@ impl Retention {
     }
 
     fn retain(&self, log: &Log, topic: &Topic, settings: &RetentionSettings) {
-        let reads = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, topic.name()));
-        let readers: Vec<&str> =
-            self.readers.iter().filter(|(patterns, _)| reads(patterns)).map(|(_, group)| group.as_str()).collect();
+        let readers = self.readers.of(topic);
+        let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
         match log.retain(topic, &settings.for_log(), &readers) {
             Ok(removed) if removed.segments == 0 => {}
             Ok(removed) => {

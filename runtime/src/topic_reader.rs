@@ -104,7 +104,7 @@ impl TopicReader {
         let share = bytes_max / self.cursors.len().max(1);
         for cursor in &mut self.cursors {
             let end = end_of(cursor);
-            while cursor.queue.is_empty() && cursor.read < end {
+            while cursor.has_no_whole_change() && cursor.read < end {
                 cursor.fill(&self.topic, end, share)?;
             }
             if cursor.queue.is_empty() {
@@ -164,8 +164,17 @@ impl TopicReader {
 }
 
 impl Cursor {
+    /// Whether there is no row, or only the half of a move, whose other half may be the next record.
+    fn has_no_whole_change(&self) -> bool {
+        let mut pieces = self.queue.iter();
+        pieces.next().is_none_or(|piece| piece.batch.ops == [Op::MoveOut]) && pieces.next().is_none()
+    }
+
+    /// The order of the last change that is here as a whole: both halves of a move are handed over together.
     fn last_order(&self) -> Option<OrderKey> {
-        self.queue.back().and_then(|piece| piece.batch.orders.last()).copied()
+        let last = self.queue.back().and_then(|piece| piece.batch.ops.last());
+        let mut orders = self.queue.iter().rev().flat_map(|piece| piece.batch.orders.iter().rev());
+        orders.nth(usize::from(last == Some(&Op::MoveOut))).copied()
     }
 
     /// The offset after a row that was handed over: where the queue is empty, everything read counts, gaps and tombstones included.
@@ -338,6 +347,40 @@ mod tests {
             assert_eq!(reader.done(), ends, "tombstones at the end count as done");
             assert!(matches!(reader.next(bytes_max).unwrap(), Step::CaughtUp));
         }
+    }
+
+    /// In one partition, a record batch of its own for each half: a read may end between them.
+    #[test]
+    fn both_halves_of_a_move_are_handed_over_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+        let schema = schema(2);
+        Committer::new(&log, 1).commit(vec![batch(&schema, &[(Op::Insert, 1, 0), (Op::Move, 2, 1), (Op::Insert, 3, 0)])]);
+        // The same records, each in a batch of its own.
+        let whole = log.topic("test.public.t").unwrap();
+        let topic = log.create_topic("apart", 1, "apart").unwrap();
+        let pipeline = log.pipeline("apart").unwrap();
+        for records in whole.read(0, 0, 1 << 20).unwrap() {
+            for record in &records.records().unwrap() {
+                let record = record.unwrap();
+                let mut builder = log_core::RecordBatchBuilder::new(log_core::Compression::None, 1);
+                let headers: Vec<_> = present_headers(&record).collect();
+                builder.append(record.key, record.value, &headers).unwrap();
+                let batches = vec![(topic.clone(), 0, builder.finish())];
+                pipeline.commit(log_core::CommitSet { batches, ..log_core::CommitSet::default() }).unwrap();
+            }
+        }
+        let mut reader = TopicReader::new(&topic, &LogRegistry(log), &NextOffsets::from([(0, 0)]));
+        let mut handed_over = Vec::new();
+        while let Step::Inputs(inputs) = reader.next(1).unwrap() {
+            let ops = inputs.into_iter().flat_map(|input| match input {
+                SinkInput::Rows(rows) => rows.batch.ops,
+                SinkInput::Barrier(_) => panic!("there is no barrier"),
+            });
+            handed_over.push(ops.collect::<Vec<_>>());
+        }
+        assert!(handed_over.contains(&vec![Op::MoveOut, Op::Move]), "{handed_over:?}");
+        assert_eq!(handed_over.concat(), [Op::Insert, Op::MoveOut, Op::Move, Op::Insert]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod absent_server;
 mod big_transaction;
 #[path = "blackbox/commands.rs"]
 mod commands;
+#[path = "blackbox/compaction.rs"]
+mod compaction;
 #[path = "blackbox/data_directory.rs"]
 mod data_directory;
 #[path = "blackbox/failing_disk.rs"]

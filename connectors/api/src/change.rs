@@ -17,7 +17,8 @@ pub enum Op {
     /// An update that changed the key (`u`): `before` holds at least the old key, `after` the new row. In the log it is two records:
     /// this one under the new key, and a [`MoveOut`](Self::MoveOut) under the old key.
     Move = b'm',
-    /// The old key's half of a [`Move`](Self::Move) (`d`), for readers that fold by record key. A sink that applies moves ignores it.
+    /// The old key's half of a [`Move`](Self::Move) (`d`), for readers that fold by record key. A sink that applies moves ignores it beside its
+    /// other half. By itself it is a delete: a compaction of the log takes the other half once its row was written again.
     MoveOut = b'o',
     /// A delete (`d`): `before` only.
     Delete = b'd',

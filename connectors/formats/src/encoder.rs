@@ -249,7 +249,8 @@ impl<S: RecordSink> Pass<'_, S> {
         if let Some(image) = keyed_by {
             events.push_key(image, row, key, key_body).map_err(|column| null_key(batch, column))?;
         }
-        let unchanged = batch.unchanged.as_ref().filter(|unchanged| after.is_some() && unchanged.any(row));
+        let partial = batch.unchanged.as_ref().filter(|unchanged| (after.is_some() || moved.is_some()) && unchanged.any(row));
+        let unchanged = partial.filter(|_| after.is_some());
         let event = Event {
             letter: op.letter(),
             snapshot: op == Op::Read,
@@ -276,7 +277,7 @@ impl<S: RecordSink> Pass<'_, S> {
         if let Some(moved) = moved {
             add(HEADER_MOVE, moved);
         }
-        if unchanged.is_some() {
+        if partial.is_some() {
             add(HEADER_PARTIAL, b"1");
         }
         let record = RecordRef {
@@ -289,7 +290,9 @@ impl<S: RecordSink> Pass<'_, S> {
         };
         self.sink.record(record);
         if self.tombstones && keyed_by.is_some() && matches!(op, Op::Delete | Op::MoveOut) {
-            self.sink.record(RecordRef { value: None, headers: &[], ..record });
+            // What the moved row builds on must outlive a compaction, whatever readers of the key alone are told.
+            let headers: &[(&'static str, &[u8])] = if partial.is_some() { &[(HEADER_PARTIAL, b"1")] } else { &[] };
+            self.sink.record(RecordRef { value: None, headers, ..record });
         }
         Ok(())
     }

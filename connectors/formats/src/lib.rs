@@ -13,6 +13,7 @@ mod encoder;
 mod error;
 mod format;
 mod json;
+mod key_identity;
 mod layout;
 mod record;
 mod registry;
@@ -31,6 +32,7 @@ pub use crate::{
     error::{FormatError, LayoutError, Malformed},
     format::Format,
     json::read_json,
+    key_identity::key_identity,
     layout::table_schema,
     record::{HEADER_MOVE, HEADER_PARTIAL, HEADER_SCHEMA, RecordRef, RecordSink},
     registry::{MemoryRegistry, RegistryError, SchemaRegistry},

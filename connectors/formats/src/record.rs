@@ -4,7 +4,8 @@ use connector_api::OrderKey;
 pub const HEADER_MOVE: &str = "move";
 
 /// Header, with the value `1`, of a record whose `after` is not the whole row, because columns that did not change were not sent.
-/// Compaction must keep what the record builds on.
+/// Compaction must keep what the record builds on. Where such a row has another key since, the records under the old key have it too (the
+/// delete, and its tombstone): what came before them is what the row builds on.
 pub const HEADER_PARTIAL: &str = "partial";
 
 /// Header of a JSON value: the id of its schema, four bytes, big-endian. Avro values carry theirs in front.

@@ -19,25 +19,32 @@ pub struct SegmentDescription {
     pub first_timestamp_ms: i64,
     /// Newest time of its last batch, in milliseconds since 1970.
     pub last_timestamp_ms: i64,
+    /// Whether a compaction went over it.
+    pub compacted: bool,
 }
 
 impl Topic {
     /// The segments of a partition, oldest first. Walks over the headers of the batches; blocks on the disk.
     pub fn segments(&self, partition: PartitionId) -> Result<Vec<SegmentDescription>> {
         let partition = self.inner.partition(partition)?;
-        let state = partition.state();
-        let described = state.segments.iter().enumerate().map(|(index, segment)| {
-            let (end_offset, bytes) = state.segment_end(index);
-            Ok(SegmentDescription {
-                base_offset: segment.base_offset(),
-                end_offset,
-                bytes,
-                first_timestamp_ms: partition.first_time(segment)?,
-                last_timestamp_ms: last_header(partition, segment, end_offset)?.max_timestamp_ms,
-            })
-        });
-        described.collect()
+        self.looking_again(|| describe(partition))
     }
+}
+
+fn describe(partition: &Partition) -> Result<Vec<SegmentDescription>> {
+    let state = partition.state();
+    let described = state.segments.iter().enumerate().map(|(index, segment)| {
+        let (end_offset, bytes) = state.segment_end(index);
+        Ok(SegmentDescription {
+            base_offset: segment.base_offset(),
+            end_offset,
+            bytes,
+            first_timestamp_ms: partition.first_time(segment)?,
+            last_timestamp_ms: last_header(partition, segment, end_offset)?.max_timestamp_ms,
+            compacted: segment.is_compacted(),
+        })
+    });
+    described.collect()
 }
 
 fn last_header(partition: &Partition, segment: &Segment, end_offset: Offset) -> Result<BatchHeader> {

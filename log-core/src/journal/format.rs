@@ -41,7 +41,7 @@
 //! partition = number u32, start offset u64, next offset u64, segment count u32, segment*
 //! segment = base offset u64, length u64, flags u8
 //!           bit 0: `<segment>.log.swap`, if there, is to be renamed over the segment
-//!           bit 1: compacted, so its offsets may have gaps
+//!           bit 1: it was compacted: its batches may hold fewer records than offsets
 //!
 //! head of deleted topics: their ids, 16 bytes each
 //!
@@ -73,6 +73,7 @@ const KIND_TOPICS_DELETED: u8 = 3;
 const KIND_TOPICS_CREATED: u8 = 4;
 const PIECE_INLINE: u8 = 1;
 const SEGMENT_SWAP: u8 = 1;
+const SEGMENT_COMPACTED: u8 = 2;
 
 /// Bytes of one partition in one segment, written by one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +96,15 @@ pub(crate) struct SegmentImage {
     pub(crate) length: u64,
     /// Its content may still be in the `.swap` file.
     pub(crate) swap: bool,
+    /// A compaction went over it.
+    pub(crate) compacted: bool,
+}
+
+impl SegmentImage {
+    fn flags(&self) -> u8 {
+        let flag = |is: bool, bit: u8| if is { bit } else { 0 };
+        flag(self.swap, SEGMENT_SWAP) | flag(self.compacted, SEGMENT_COMPACTED)
+    }
 }
 
 /// A partition as of a checkpoint.
@@ -128,6 +138,14 @@ pub(crate) struct Checkpoint {
     pub(crate) sequence: u64,
     pub(crate) position: Option<Bytes>,
     pub(crate) topics: Vec<TopicImage>,
+}
+
+impl Checkpoint {
+    /// Whether the content of a segment may wait in a `.swap` file.
+    pub(crate) fn names_swaps(&self) -> bool {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.flat_map(|(_, partition)| &partition.segments).any(|segment| segment.swap)
+    }
 }
 
 /// What an entry says.
@@ -302,7 +320,7 @@ pub(crate) fn encode_checkpoint(buffer: &mut Vec<u8>, salt: u64, checkpoint: &Ch
             for segment in &partition.segments {
                 buffer.put_u64_le(segment.base_offset as u64);
                 buffer.put_u64_le(segment.length);
-                buffer.put_u8(if segment.swap { SEGMENT_SWAP } else { 0 });
+                buffer.put_u8(segment.flags());
             }
         }
     }
@@ -437,10 +455,11 @@ fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unrea
                 let base_offset = take_offset(&mut head)?;
                 let length = head.try_get_u64_le()?;
                 let flags = head.try_get_u8()?;
-                if flags & !SEGMENT_SWAP != 0 {
+                if flags & !(SEGMENT_SWAP | SEGMENT_COMPACTED) != 0 {
                     return Err(Unread::Newer);
                 }
-                image.segments.push(SegmentImage { base_offset, length, swap: flags & SEGMENT_SWAP != 0 });
+                let (swap, compacted) = (flags & SEGMENT_SWAP != 0, flags & SEGMENT_COMPACTED != 0);
+                image.segments.push(SegmentImage { base_offset, length, swap, compacted });
             }
             partitions.push((number, image));
         }
@@ -539,8 +558,8 @@ mod tests {
     }
 
     fn checkpoint() -> (Checkpoint, Vec<u8>) {
-        let segments =
-            vec![SegmentImage { base_offset: 5, length: 100, swap: false }, SegmentImage { base_offset: 9, length: 7, swap: true }];
+        let segment = |base_offset, swap, compacted| SegmentImage { base_offset, length: 100, swap, compacted };
+        let segments = vec![segment(5, false, true), segment(7, true, true), segment(9, true, false), segment(11, false, false)];
         let image = PartitionImage { start_offset: 6, next_offset: 12, segments };
         let partitions = vec![(0, image), (3, PartitionImage::default())];
         let topics = vec![TopicImage { topic: topic(1), partitions }, TopicImage { topic: topic(2), partitions: Vec::new() }];

@@ -367,6 +367,57 @@ fn random_workloads() {
     }
 }
 
+/// Segments that lose records, are cut where the memory ends, and become one; between commits, closing and opening.
+fn compacting_steps() -> Vec<Step> {
+    let commit = |size| Step::Commit("p", vec![("a", 0, 2, size), ("a", 1, 1, 40)]);
+    vec![
+        Step::Open,
+        Step::CreateTopics("p", vec![("a", 2)]),
+        commit(300),
+        commit(500),
+        commit(40),
+        commit(350),
+        Step::Compact("a"),
+        commit(600),
+        Step::FailedCommit("p", vec![("a", 0, 1, 300)], "sync", ".journal"),
+        Step::Compact("a"),
+        Step::Compact("a"),
+        Step::Close,
+        Step::Open,
+        commit(400),
+        commit(500),
+        Step::Compact("a"),
+        Step::Trim("a", 0, Keeps::LastSegment),
+        commit(30),
+    ]
+}
+
+fn compacting_options() -> LogOptions {
+    LogOptions { segment_bytes: 1300, ..small_options() }
+}
+
+#[test]
+fn compactions() {
+    check_once("compactions", &record(&compacting_options(), compacting_steps()));
+}
+
+/// The least that replaces a segment, merges some, and cuts one.
+#[test]
+fn crashes_in_recovery_after_compactions() {
+    let commit = |size| Step::Commit("p", vec![("a", 0, 3, size)]);
+    let steps = vec![
+        Step::Open,
+        Step::CreateTopics("p", vec![("a", 1)]),
+        commit(200),
+        commit(250),
+        commit(200),
+        Step::Compact("a"),
+        commit(230),
+        Step::Compact("a"),
+    ];
+    twice("crashes in recovery after compactions", steps);
+}
+
 fn twice(workload: &str, steps: Vec<Step>) {
     let recorded = record(&small_options(), steps);
     let opened = crash_twice(&recorded, &nothing).unwrap_or_else(|failure| fail(workload, failure));
@@ -426,6 +477,9 @@ fn a_missing_sync_is_noticed() {
     let large = record(&large_options(), large_steps());
     noticed(&large, "a segment before its journal entry", &|call| file(call, ".log"));
     noticed(&large, "the directory of a segment before its journal entry", &|call| dir(call, "a/0"));
+    let compacting = record(&compacting_options(), compacting_steps());
+    noticed(&compacting, "a compacted segment", &|call| file(call, ".log.swap"));
+    noticed(&compacting, "the directory of compacted segments", &|call| dir(call, "a/0"));
     let failing = record(&small_options(), failing_steps());
     noticed(&failing, "a segment's new content", &|call| file(call, ".log.swap"));
 

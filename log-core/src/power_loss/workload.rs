@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
 use super::disk::{Disk, next_random};
-use super::model::{Contents, Value, batch, find};
+use super::model::{Contents, Records, Value, batch, find};
 use super::trace::{Call, Trace};
 use crate::durable_file::faults;
-use crate::{CommitSet, Log, LogOptions, PartitionId, PipelineLog, Schema};
+use crate::{CommitSet, Compaction, Log, LogOptions, PartitionId, PipelineLog, Schema};
 
 /// Where the log is: two directories that do not exist at first.
 pub(super) const LOG_DIR: &str = "data/log";
@@ -34,6 +35,8 @@ pub(super) enum Step {
     Register(&'static str, &'static str),
     /// Group, topic, partition, offset.
     Report(&'static str, &'static str, PartitionId, i64),
+    /// All partitions of a topic.
+    Compact(&'static str),
     /// Moves the start of a partition up.
     Trim(&'static str, PartitionId, Keeps),
 }
@@ -267,6 +270,7 @@ impl Session {
                 self.contents.offsets.entry(key).or_default().insert(partition, offset);
             }
             Step::Trim(topic, partition, keeps) => self.trim(topic, partition, keeps),
+            Step::Compact(topic) => return self.compact(topic),
         }
         Vec::new()
     }
@@ -322,8 +326,27 @@ impl Session {
         let start = if keeps == Keeps::Nothing { state.end_offset } else { last.base_offset() };
         pipeline.pipeline.trim(&pipeline.core, &[(inner, start)]).unwrap();
         let records = &mut self.contents.topics.get_mut(topic).unwrap().partitions[partition as usize];
-        records.values.drain(..(start - records.start) as usize);
+        records.values.retain(|offset, _| *offset >= start);
         records.start = start;
+    }
+
+    /// A crash on the way may leave any record that is to go, or not.
+    fn compact(&mut self, name: &str) -> Vec<Contents> {
+        let topic = self.log().topic(name).unwrap();
+        let records = &mut self.contents.topics.get_mut(name).unwrap().partitions;
+        for (partition, records) in topic.inner.partitions.iter().zip(records) {
+            let state = partition.state();
+            state.segments.last().iter().for_each(|last| records.find_superfluous(last.base_offset()));
+        }
+        let on_the_way = self.contents.clone();
+        // Memory for the least number of keys, so that it takes several rounds.
+        let compaction = Compaction { memory_bytes: 0, bytes_per_second: None, min_dirty_percent: 0, ..Compaction::default() };
+        let compacted = self.log().compact(&topic, &compaction, &[], &AtomicBool::new(false)).unwrap();
+        assert!(compacted.finished);
+        self.contents.topics.get_mut(name).unwrap().partitions.iter_mut().for_each(Records::remove_superfluous);
+        let found = find(self.log(), &[&self.contents]);
+        found.unwrap_or_else(|problem| panic!("after a compaction: {problem}"));
+        vec![on_the_way]
     }
 
     /// Something that can be done now.
@@ -343,7 +366,7 @@ impl Session {
         let records = &topic.partitions[partition];
         let partition = partition as PartitionId;
         let texts = ["one", "two", "three", "four"];
-        match below(40) {
+        match below(44) {
             0..=1 => Step::Close,
             2..=3 => Step::DeleteTopic(name),
             4 => Step::DeletePipeline("q"),
@@ -351,6 +374,7 @@ impl Session {
             8..=11 => Step::Report(["g", "h"][below(2)], name, partition, records.start + below(5) as i64),
             12..=13 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::LastSegment),
             14..=15 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::Nothing),
+            40..=43 => Step::Compact(name),
             roll => {
                 let pipeline = pipeline(name);
                 let mine = names.into_iter().filter(|name| self.contents.topics.get(*name).is_some_and(|t| t.pipeline == pipeline));

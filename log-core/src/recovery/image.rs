@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::journal::LoadedTopics;
 use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
-use crate::partition::{Partition, PartitionId, PartitionState};
+use crate::partition::{Offset, Partition, PartitionId, PartitionState};
 use crate::segment::Segment;
 use crate::topic::TopicInner;
 
@@ -23,17 +23,23 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The checkpoint, of the topics that still exist at the journal's end.
+    /// The checkpoint, of the topics that still exist at the journal's end, once all contents have their names.
     pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
+        let mut image = Self::as_written(checkpoint, topics);
+        let segments = image.partitions.values_mut().flat_map(|partition| &mut partition.segments);
+        segments.for_each(|segment| segment.swap = false);
+        image
+    }
+
+    /// As [`from_checkpoint`](Self::from_checkpoint), with contents that may still wait for their names.
+    pub(super) fn as_written(checkpoint: &Checkpoint, topics: &LoadedTopics) -> Self {
         let mut partitions = BTreeMap::new();
         for image in &checkpoint.topics {
             if topics.deleted.iter().any(|deleted| deleted.id == image.topic.id) {
                 continue;
             }
             for (number, partition) in &image.partitions {
-                let mut partition = partition.clone();
-                partition.segments.iter_mut().for_each(|segment| segment.swap = false);
-                partitions.insert((image.topic.id, *number), partition);
+                partitions.insert((image.topic.id, *number), partition.clone());
             }
         }
         Self { sequence: checkpoint.sequence, position: checkpoint.position.clone(), topics: topics.live.clone(), partitions }
@@ -63,7 +69,8 @@ impl Image {
                 last.length += piece.length;
             }
             _ if piece.segment == piece.base_offset && piece.file_position == 0 => {
-                image.segments.push(SegmentImage { base_offset: piece.segment, length: piece.length, swap: false });
+                let (base_offset, length) = (piece.segment, piece.length);
+                image.segments.push(SegmentImage { base_offset, length, swap: false, compacted: false });
             }
             _ => return Err("a piece of the commit is in an unknown segment"),
         }
@@ -96,16 +103,26 @@ pub(super) enum Known {
 
 fn partition_state(image: &PartitionImage, partition: &Partition, known: Known) -> PartitionState {
     let known = if known == Known::Keep { partition.state().segments } else { Vec::new() };
-    let segments = image.segments.iter().map(|segment| {
-        let same =
-            known.iter().find(|known| known.base_offset() == segment.base_offset && known.committed_bytes() <= segment.length);
-        match same {
-            Some(same) => {
-                same.set_committed_bytes(segment.length);
-                same.clone()
-            }
-            None => Segment::new(&partition.dir, segment.base_offset, segment.length),
+    let bases = image.segments.iter().skip(1).map(|segment| Some(segment.base_offset)).chain([None]);
+    let segments = image.segments.iter().zip(bases).map(|(segment, next)| match find_same(&known, segment, next) {
+        Some(same) => {
+            same.set_committed_bytes(segment.length);
+            same.clone()
         }
+        None => Segment::from_image(&partition.dir, segment),
     });
     PartitionState::new(image.start_offset, image.next_offset, segments.collect())
+}
+
+/// The segment in memory that has the content of an image, behind which `next` begins. Only the last one grows; where any other
+/// has changed, a compaction wrote it.
+fn find_same<'a>(known: &'a [Arc<Segment>], image: &SegmentImage, next: Option<Offset>) -> Option<&'a Arc<Segment>> {
+    let at = known.iter().position(|known| known.base_offset() == image.base_offset)?;
+    let found = known.get(at)?;
+    let as_before = found.is_compacted() == image.compacted && !found.is_waiting() && !image.swap;
+    let same = match known.get(at + 1) {
+        None => found.committed_bytes() <= image.length,
+        Some(behind) => found.committed_bytes() == image.length && next == Some(behind.base_offset()),
+    };
+    (as_before && same).then_some(found)
 }

@@ -64,9 +64,7 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
-    let swapped = loaded.checkpoint.topics.iter().flat_map(|topic| &topic.partitions);
-    let swapped = swapped.flat_map(|(_, image)| &image.segments).any(|segment| segment.swap);
-    let renewed = swapped || !known.deleted.is_empty();
+    let renewed = loaded.checkpoint.names_swaps() || !known.deleted.is_empty();
     let (journal, dirty) = if renewed {
         // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
         // can be others of their names.
@@ -127,7 +125,7 @@ pub(crate) fn view(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>]) -> R
     let known = loaded.topics()?;
     let files = Files::new(dir, topics, &known);
     let mut lengths = HashMap::new();
-    let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
+    let mut image = Image::as_written(&loaded.checkpoint, &known);
     for (_, entry) in &loaded.entries {
         let Entry::Commit(commit) = entry else { continue };
         let pieces: Vec<&Piece> = commit.pieces.iter().filter(|piece| !files.deleted.contains(&piece.topic)).collect();
@@ -324,7 +322,10 @@ impl<'a> Files<'a> {
     fn restore(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
         for (path, pieces) in files {
             let mut file = None;
-            for located in pieces.iter().filter(|located| located.entry < kept) {
+            let mut pieces = pieces.iter().filter(|located| located.entry < kept).peekable();
+            // What a torn commit began is not looked at: the file may not even be there.
+            let Some(first) = pieces.peek().map(|located| located.piece) else { continue };
+            for located in pieces {
                 let Some(bytes) = located.inline else { continue };
                 let file = match &mut file {
                     Some(file) => file,
@@ -336,9 +337,7 @@ impl<'a> Files<'a> {
                 file.write_all_at(bytes, located.piece.file_position)?;
             }
             // Synced in any case: that bytes can be read does not mean that they are on the disk.
-            if let (Some(first), Some(dir)) = (pieces.first(), path.parent())
-                && first.piece.file_position == 0
-            {
+            if let Some(dir) = path.parent().filter(|_| first.file_position == 0) {
                 self.touched_dirs.extend(partition::dirs_above(dir).map(Path::to_owned));
             }
             self.touched_files.insert(path.clone());

@@ -46,7 +46,7 @@ impl Tail {
                 let base_offset = piece.base_offset;
                 partition::create_dir(dir)?;
                 DurableFile::create(&dir.join(segment::swap_file_name(base_offset)))?;
-                partition.segments.push(SegmentImage { base_offset, length: 0, swap: true });
+                partition.segments.push(SegmentImage { base_offset, length: 0, swap: true, compacted: false });
                 let Some(last) = partition.segments.last_mut() else { return Ok(()) };
                 last
             }

@@ -25,6 +25,8 @@ pub(super) struct Contents {
     configs: HashMap<Option<String>, Config>,
     /// The highest id that was ever given.
     pub(super) last_id: u32,
+    /// What of it this process has written down for a compaction.
+    pub(super) noted_last_id: u32,
     /// A commit failed, and may have happened all the same.
     pub(super) uncertain: bool,
 }
@@ -46,6 +48,10 @@ impl Contents {
             for batch in topic.read(0, self.next_offset, READ_BYTES)? {
                 for record in &batch.records()? {
                     let record = record?;
+                    // A compaction may have made an earlier batch end behind this offset.
+                    if record.offset < self.next_offset {
+                        continue;
+                    }
                     let unreadable = |source| LogError::Internal { topic: TOPIC, offset: record.offset, source };
                     if let Some(record) = Record::decode(record.key.unwrap_or_default(), record.value).map_err(unreadable)? {
                         self.apply(record);

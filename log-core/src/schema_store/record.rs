@@ -253,6 +253,22 @@ impl Record {
     }
 }
 
+/// What of a key says which record is replaced by a later one, for compaction: its fields, however they are written. Nothing for the
+/// kinds that change what records of *other* keys say, as far as it has come when they are read: they all stay.
+pub(crate) fn identity(key: &[u8], identity: &mut Vec<u8>) -> Option<u64> {
+    let AnyKey { keytype } = serde_json::from_slice(key).ok()?;
+    if matches!(keytype.as_str(), "DELETE_SUBJECT" | "CLEAR_SUBJECT") {
+        return None;
+    }
+    let mut fields: Map<String, Value> = serde_json::from_slice(key).ok()?;
+    // Releases that leave out what is null, and numbers of the key's format, make no other key.
+    fields.retain(|name, value| name != "magic" && !value.is_null());
+    let mut fields: Vec<_> = fields.into_iter().collect();
+    fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    *identity = json(&fields);
+    Some(0)
+}
+
 fn read_entry(value: &[u8], subject: &str, version: u32) -> serde_json::Result<Entry> {
     let mut value: ReadSchemaValue = serde_json::from_slice(value)?;
     // They are in the key, which is what counts.

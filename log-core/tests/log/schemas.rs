@@ -1,6 +1,12 @@
 //! The schema store: what it gives out, and what it leaves in `_schemas`.
 
-use log_core::{Candidate, Deletion, Listing, Log, LogError, RawSchemaRecord, Schema, SchemaReference, SchemaStore};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use log_core::{
+    Candidate, Compaction, Deletion, Listing, Log, LogError, LogOptions, RawSchemaRecord, Schema, SchemaReference, SchemaStore,
+};
 
 use crate::support::{copy_dir, options, temp_dir};
 
@@ -428,4 +434,59 @@ fn clearing_and_conflicts() {
     schemas.import(&raw(&[last])).unwrap();
     assert!(matches!(schemas.register("z", &avro("zz"), &anything), Err(LogError::SchemaNumbersExhausted(_))));
     assert_eq!(schemas.register("zzz", &avro("z"), &anything).unwrap(), 2_147_483_647);
+}
+
+/// Whatever happened to schemas: after a compaction, and a start, the same ones are there, and no id is given again.
+#[test]
+fn compaction_keeps_what_is_registered() {
+    let options = || LogOptions { segment_bytes: 700, ..options() };
+    let compaction =
+        Compaction { tombstone_age: Duration::ZERO, bytes_per_second: None, min_dirty_percent: 0, ..Compaction::default() };
+    for seed in 0..20u64 {
+        let dir = temp_dir();
+        let mut log = Log::open(dir.path(), options()).unwrap();
+        let mut state = seed;
+        let mut random = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        let mut texts = HashMap::new();
+        let (mut before, mut after) = (0, 0);
+        for step in 0..120 {
+            let schemas = log.schemas();
+            let subject = ["a", "b", "c"][random(3) as usize];
+            let newest = versions(&schemas, subject, Listing::WithDeleted).last().map(|(version, _)| *version);
+            match (random(12), newest) {
+                (0..=4, _) => {
+                    let text = random(30);
+                    let id = register(&schemas, subject, &format!("\"{text}\""));
+                    assert_eq!(*texts.entry(id).or_insert(text), text, "seed {seed}: id {id} has two meanings");
+                }
+                (5, _) => schemas.set_compatibility(Some(subject), Some("NONE")).unwrap(),
+                (6, _) => schemas.set_compatibility(None, [Some("NONE"), None][random(2) as usize]).unwrap(),
+                (7, Some(version)) => drop(schemas.delete_version(subject, version, Deletion::Soft)),
+                (8, Some(version)) => drop(schemas.delete_version(subject, version, Deletion::Permanent)),
+                (9, _) => drop(schemas.delete_subject(subject, Deletion::Soft)),
+                (10, _) => drop(schemas.delete_subject(subject, Deletion::Permanent)),
+                (11, _) => {
+                    // As another registry writes them: less in the key, and a mark without a value.
+                    let level = (r#"{"keytype":"CONFIG","magic":0}"#, Some(r#"{"compatibilityLevel":"NONE"}"#));
+                    schemas.import(&raw(&[(r#"{"keytype":"NOOP","magic":0}"#, None), level])).unwrap();
+                }
+                _ => {}
+            }
+            if step % 10 == 9 {
+                let expected = everything(&schemas);
+                before += records(&schemas).len();
+                assert!(log.compact_schemas(&compaction, &AtomicBool::new(false)).unwrap().finished);
+                after += records(&schemas).len();
+                drop(schemas);
+                log.close().unwrap();
+                drop(log);
+                log = Log::open(dir.path(), options()).unwrap();
+                assert_eq!(everything(&log.schemas()), expected, "seed {seed}");
+            }
+        }
+        assert!(after < before, "seed {seed}: nothing was compacted");
+    }
 }

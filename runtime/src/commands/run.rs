@@ -8,8 +8,9 @@ use crate::{
     Connectors,
     cli::RunArgs,
     commands::{environment, remember},
+    compaction::Compaction,
     definition, http, logging, memory, progress,
-    retention::Retention,
+    retention::{Readers, Retention},
     supervisor::{self, Shared},
 };
 
@@ -47,9 +48,12 @@ pub(crate) async fn run(args: RunArgs, connectors: Connectors) -> anyhow::Result
         tokio::spawn(http::serve(listener, statuses.clone(), shutdown.clone()));
     }
     tokio::spawn(progress::show(statuses.clone(), shutdown.clone()));
-    let retention = Retention::new(&pipelines);
+    let readers = Readers::new(&pipelines);
+    let retention = Retention::new(&pipelines, &readers);
+    let compaction = Compaction::new(&pipelines, &readers);
     if !args.once {
         tokio::spawn(retention.clone().run(log.clone(), shutdown.clone()));
+        tokio::spawn(compaction.clone().run(log.clone(), shutdown.clone()));
     }
     let mut tasks = JoinSet::new();
     for (pipeline, status) in pipelines.into_iter().zip(&statuses) {
@@ -83,7 +87,17 @@ pub(crate) async fn run(args: RunArgs, connectors: Connectors) -> anyhow::Result
     }
     if args.once {
         let log = log.clone();
-        tokio::task::spawn_blocking(move || retention.apply(&log)).await?;
+        let round = compaction.clone();
+        let cleaned = tokio::task::spawn_blocking(move || {
+            retention.apply(&log);
+            round.apply(&log);
+        });
+        tokio::pin!(cleaned);
+        tokio::select! {
+            ended = &mut cleaned => ended?,
+            _ = terminate.recv() => compaction.stop(),
+            _ = interrupt.recv() => compaction.stop(),
+        }
     }
     if let Err(error) = log.close() {
         tracing::error!(%error, "closing the log");

@@ -4,9 +4,9 @@
 //! columns come, or from which row of the target those that no change has sent (`unchanged`). Moves need nothing special then: a moved row
 //! is a row under its new key whose unsent columns come from the target's row of the *old* key. A dialect that first reads those rows, then
 //! deletes, then writes, handles chains, swaps and keys that are used again, in any mixture.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use connector_api::{ColumnType, Op};
+use connector_api::{ColumnType, Op, OrderKey};
 
 use crate::{
     error::JdbcError,
@@ -256,18 +256,30 @@ fn number_keys(images: &Images<'_>) -> Result<Keys, JdbcError> {
 }
 
 /// All rows but the halves of moves that a table ignores, in the order of changes. Rows of one partition are in order already.
+///
+/// Such a half is ignored because the other one says all of it. Where a compaction of the log has taken that one, because its row was
+/// written again since, this one is a delete.
 fn in_order(images: &Images<'_>) -> Vec<(RowRef, Op)> {
+    let has_halves = images.rows().any(|part| part.batch.ops.contains(&Op::MoveOut));
+    let moves: HashSet<OrderKey> = images
+        .rows()
+        .filter(|_| has_halves)
+        .flat_map(|part| part.batch.ops.iter().zip(&part.batch.orders))
+        .filter_map(|(op, order)| (*op == Op::Move).then_some(*order))
+        .collect();
     let mut rows = Vec::with_capacity(images.rows().map(|rows| rows.batch.len()).sum());
     let mut sorted = true;
     let mut last = None;
     for (batch, part) in images.rows().enumerate() {
         for (row, (op, order)) in part.batch.ops.iter().zip(&part.batch.orders).enumerate() {
-            if *op == Op::MoveOut {
-                continue;
-            }
+            let op = match op {
+                Op::MoveOut if moves.contains(order) => continue,
+                Op::MoveOut => Op::Delete,
+                op => *op,
+            };
             sorted &= last <= Some(*order);
             last = Some(*order);
-            rows.push((*order, RowRef { batch: batch as u32, row: row as u32 }, *op));
+            rows.push((*order, RowRef { batch: batch as u32, row: row as u32 }, op));
         }
     }
     if !sorted {

@@ -37,6 +37,7 @@ struct SegmentReport {
     bytes: u64,
     first_timestamp_ms: i64,
     last_timestamp_ms: i64,
+    compacted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,8 +95,8 @@ fn describe(log: &Log, topic: &Topic, partition: i32) -> anyhow::Result<Partitio
 
 impl From<SegmentDescription> for SegmentReport {
     fn from(segment: SegmentDescription) -> Self {
-        let SegmentDescription { base_offset, end_offset, bytes, first_timestamp_ms, last_timestamp_ms } = segment;
-        Self { base_offset, end_offset, bytes, first_timestamp_ms, last_timestamp_ms }
+        let SegmentDescription { base_offset, end_offset, bytes, first_timestamp_ms, last_timestamp_ms, compacted } = segment;
+        Self { base_offset, end_offset, bytes, first_timestamp_ms, last_timestamp_ms, compacted }
     }
 }
 
@@ -106,7 +107,8 @@ fn print(report: &TopicReport) {
         println!("  partition {number}: offsets {start} to {end} (exclusive), {}", human(partition.bytes));
         for segment in &partition.segments {
             let (first, last) = (time(segment.first_timestamp_ms), time(segment.last_timestamp_ms));
-            println!("    segment {:020}: {}, {first} to {last}", segment.base_offset, human(segment.bytes));
+            let compacted = if segment.compacted { ", compacted" } else { "" };
+            println!("    segment {:020}: {}, {first} to {last}{compacted}", segment.base_offset, human(segment.bytes));
         }
         for group in &partition.groups {
             println!(

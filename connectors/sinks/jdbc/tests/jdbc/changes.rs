@@ -1,7 +1,7 @@
 //! What batches of changes come to: SINK-DB-02, SINK-DB-13, PG-RI-01 to -03.
 use std::sync::Arc;
 
-use connector_api::{BarrierKind, ColumnType, NextOffsets, Recovery, Sink, TableSchema};
+use connector_api::{BarrierKind, ColumnType, NextOffsets, Op, Recovery, Sink, TableSchema};
 
 use crate::{
     database::Database,
@@ -289,4 +289,12 @@ async fn many_moves_and_patches_in_one_batch() {
         let sql = "SELECT count(*), count(DISTINCT b), sum(CASE WHEN a = 'm' AND b = 'b' || (id - 10000) THEN 1 ELSE 0 END) FROM t";
         assert_eq!(database.lines(sql).await, ["4000|4000|2000"]);
     }
+}
+
+/// A compaction of the log has taken the other half, because the row was written again since.
+#[tokio::test]
+async fn the_old_half_of_a_move_by_itself_is_a_delete() {
+    let out = |id| Change { op: Op::MoveOut, ..delete(old(id)) };
+    check(&[out(1), insert(row(4, "moved", "whole")), out(4), out(2), insert(row(2, "again", "b"))], &["2|again|b", "3|a3|b3"])
+        .await;
 }
