@@ -1,4 +1,4 @@
-//! `latency dir= [partitions=1] [rate=1000] [commits=10000] [bytes=100]`: commits of one record for each partition, so many a second.
+//! `latency dir= [partitions=1] [rate=1000] [commits=10000] [bytes=100] [journal_mib=64]`: commits of one record for each partition, so many a second.
 //!
 //! `bare dir= …`, with the same settings: the bytes of the same batches, with one `write` to a file that grows and one `fdatasync`.
 //!
@@ -19,7 +19,8 @@ use crate::records::Records;
 
 pub fn commits(arguments: &Arguments) -> Result<(), Failure> {
     let batches = batches(arguments)?;
-    let log = Log::open(&arguments.dir()?, LogOptions::default())?;
+    let options = LogOptions { journal_bytes: arguments.number("journal_mib", 64)? << 20, ..LogOptions::default() };
+    let log = Log::open(&arguments.dir()?, options)?;
     let topic = log.create_topic("latency", i32::try_from(batches.len())?, "latency")?;
     let pipeline = log.pipeline("latency")?;
     let set = || CommitSet {

@@ -15,6 +15,10 @@ mod records;
 
 use arguments::Arguments;
 
+/// The same as that of the `mainstem` binary, for the reasons given there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const COMMANDS: &str = "append, latency, bare, read, kept, tail, open, partitions, payloads";

@@ -51,14 +51,13 @@ pub fn measure(options: &Options, report: &mut Report) {
     let ratio = |case: usize| cases[case].median(rate) / cases[case - case % 2].median(rate);
     let lines = cases.iter().enumerate().map(|(number, case)| {
         let ours = number % 2 == 1;
-        let if_ours = |text: String| if ours { text } else { String::new() };
         vec![
             case.name.clone(),
             case.shown(0, rate),
-            if_ours(format!("{:.2}", ratio(number))),
+            if ours { format!("{:.2}", ratio(number)) } else { String::new() },
             format!("{:.0}", case.median(|figures| figures.get("commits") / figures.get("seconds"))),
             format!("{:.2}", case.median(|figures| figures.get("run_cpu_seconds") / figures.get("committed_bytes") * 1e9)),
-            if_ours(format!("{:.0}", case.highest(|figures| figures.get("peak_mib")))),
+            if ours { format!("{:.0}", case.highest(|figures| figures.get("peak_mib"))) } else { String::new() },
         ]
     });
     report.grid(&["case", "MB/s", "ratio", "syncs/s", "CPU s per GB", "peak MiB"], lines);

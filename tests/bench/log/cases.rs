@@ -42,7 +42,7 @@ pub fn in_turns(options: &Options, names: &[String], mut run: impl FnMut(usize) 
     for round in 0..options.rounds {
         for (number, case) in cases.iter_mut().enumerate() {
             let figures = run(number);
-            println!("   round {}: {}: {figures:?}", round + 1, case.name);
+            println!("   round {}: {}: {figures}", round + 1, case.name);
             case.runs.push(figures);
         }
     }

@@ -31,6 +31,13 @@ impl Figures {
     }
 }
 
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let each: Vec<String> = self.0.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        f.write_str(&each.join(", "))
+    }
+}
+
 fn program() -> PathBuf {
     let own = std::env::current_exe().expect("path of this program");
     let program = own.parent().expect("its folder").join("examples/log_bench");
