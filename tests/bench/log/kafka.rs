@@ -62,7 +62,7 @@ fn beside_the_broker(options: &Options, report: &mut Report) {
             let batch_kib = BATCH_BYTES >> 10;
             let records = format!("mb={} bytes={RECORD_BYTES} keys=no build=yes", options.log_mb);
             let settings = format!("{records} batch_kib={batch_kib} commit_kib={batch_kib}");
-            tool::run("append", &log, &settings)
+            with_rate(tool::run("append", &log, &settings), "committed_bytes", "seconds")
         }
         3 => {
             let figures = consume(&broker, unflushed, records);
@@ -127,8 +127,11 @@ fn consume(broker: &Broker, topic: &str, records: u64) -> Figures {
 }
 
 fn read(log: &Path, what: &str) -> Figures {
-    let figures = tool::run("read", log, &format!("what={what} passes=1"));
-    let rate = figures.get("batch_bytes") / figures.get("first_seconds");
+    with_rate(tool::run("read", log, &format!("what={what} passes=1")), "batch_bytes", "first_seconds")
+}
+
+fn with_rate(figures: Figures, bytes: &str, seconds: &str) -> Figures {
+    let rate = figures.get(bytes) / figures.get(seconds);
     figures.with("bytes_a_second", rate)
 }
 
