@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything installs what it is missing, says what and why, and leaves nothing running.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt unit blackbox bench clean-cache
+.PHONY: help demo build test lint fmt unit blackbox bench bench-peers clean-cache
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -64,11 +64,20 @@ fmt: ## Format the code.
 	$(CARGO) fmt --all
 
 bench: .installed-for-tests ## Measure against the servers' own tools, pyarrow and C programs; writes docs/benchmarks.md. ARGS=--help lists options.
-	@scripts/install.sh sqlite-dev mariadb-dev
+	@scripts/install.sh sqlite-dev mariadb-dev fio
 	$(call step,release build (a cold one takes about 13 minutes on two cores))
-	@$(CARGO) build --release --workspace --bins --example encode_rate
+	@$(CARGO) build --release --workspace --bins --example encode_rate --example log_bench
 	$(call step,benchmark)
 	@$(TARGET)/release/bench --binary $(TARGET)/release/mainstem $(ARGS)
+
+bench-peers: ## Measure the log beside a real Kafka broker with its own tools; writes docs/benchmarks.md. ARGS=--help lists options.
+	@scripts/install.sh cargo cc java
+	@scripts/kafka.sh
+	$(call step,release build of the log and the benchmark)
+	@$(CARGO) build --release -p mainstem-tests --bin bench
+	@$(CARGO) build --release -p log-core --example log_bench
+	$(call step,benchmark)
+	@$(TARGET)/release/bench --only kafka $(ARGS)
 
 clean-cache: ## Remove the Python packages and servers in .cache (tests and benchmarks install them again).
 	rm -rf .cache

@@ -55,6 +55,10 @@ for what in "$@"; do
     openssl) command -v openssl >/dev/null 2>&1 || install openssl "tests that need a TLS certificate" ;;
     sqlite-dev) [ -e /usr/include/sqlite3.h ] || install libsqlite3-dev "the C program that the SQLite sink is measured against" ;;
     mariadb-dev) command -v mariadb_config >/dev/null 2>&1 || install libmariadb-dev "the C program that the MySQL source is measured against" ;;
+    fio) command -v fio >/dev/null 2>&1 || install fio "writes that the log is measured against" ;;
+    java)
+        command -v java >/dev/null 2>&1 || install default-jre-headless "the Kafka broker that the log is measured against"
+        command -v mvn >/dev/null 2>&1 || install maven "that broker's jars, downloaded into .cache/kafka" ;;
     *)
         echo "install: unknown: $what" >&2
         exit 2 ;;

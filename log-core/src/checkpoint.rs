@@ -85,6 +85,9 @@ pub(crate) fn spawn(pipeline: &Arc<Pipeline>, core: &Arc<Core>, pending: Pending
 }
 
 fn run(pipeline: &Pipeline, core: &Core, mut pending: PendingCheckpoint) {
+    // The file has no name any more when its last handle goes, and the file system frees its room only then: many milliseconds that
+    // no commit shall wait for.
+    let old = pending.old.clone();
     let written = pending.sync(&core.files).and_then(|()| {
         let end = pipeline.lock().journal.as_ref().map_or(pending.copied_to, JournalFile::len);
         pending.copy(end)?;
@@ -94,6 +97,7 @@ fn run(pipeline: &Pipeline, core: &Core, mut pending: PendingCheckpoint) {
         Ok(pending)
     });
     pipeline.end_checkpoint(written);
+    drop(old);
 }
 
 /// What a checkpoint says of these topics, as they are.

@@ -22,6 +22,11 @@ use crate::topic::{Topic, TopicInner};
 const INLINE_COMMIT_BYTES: usize = 1 << 20;
 /// In a larger commit, a partition's bytes go to their segment at once from this size on, at the price of a sync each.
 const REFERENCED_PARTITION_BYTES: usize = 256 << 10;
+/// With so many commits under way, of one pipeline each, the disk has always something to do: what it lacks then is not time
+/// between syncs but bandwidth, and a byte that is written once saves more than a sync costs.
+const BUSY_COMMITS: usize = 3;
+/// Takes the place of both sizes above while the disk is busy.
+const BUSY_REFERENCED_BYTES: usize = 128 << 10;
 /// A larger buffer for entries is given back after use.
 pub(crate) const ENTRY_KEPT_BYTES: usize = 4 << 20;
 
@@ -58,7 +63,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks and sorts the batches, gives them their offsets, and decides where they go. Nothing is changed but `batches`.
-    pub(crate) fn new(pipeline: &str, batches: &mut Vec<Batch>, segment_bytes_max: u64) -> Result<Self> {
+    /// `under_way` is the number of commits that this log is making, this one included.
+    pub(crate) fn new(pipeline: &str, batches: &mut Vec<Batch>, segment_bytes_max: u64, under_way: usize) -> Result<Self> {
         for (topic, partition, _) in batches.iter() {
             check_topic(pipeline, topic, *partition)?;
         }
@@ -67,6 +73,10 @@ impl Plan {
         batches.sort_by_key(|(topic, partition, _)| (topic.id(), *partition));
         let total: usize = batches.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
 
+        let (inline_commit, referenced_partition) = match under_way {
+            BUSY_COMMITS.. => (BUSY_REFERENCED_BYTES, BUSY_REFERENCED_BYTES),
+            _ => (INLINE_COMMIT_BYTES, REFERENCED_PARTITION_BYTES),
+        };
         let mut plan = Self { pieces: Vec::new() };
         let mut start = 0;
         while let Some((topic, number, _)) = batches.get(start) {
@@ -75,7 +85,7 @@ impl Plan {
             let end = batches.iter().skip(start).position(|batch| !same(batch)).map_or(batches.len(), |at| start + at);
             let group = batches.get_mut(start..end).unwrap_or_default();
             let bytes: usize = group.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
-            let inline = total <= INLINE_COMMIT_BYTES || bytes < REFERENCED_PARTITION_BYTES;
+            let inline = total <= inline_commit || bytes < referenced_partition;
             plan.add_partition(topic, number, group, start, inline, segment_bytes_max);
             start = end;
         }

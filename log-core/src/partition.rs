@@ -247,7 +247,9 @@ impl Partition {
         while place.base_offset < segment_end {
             let chunk_start = place.position;
             let len = want.min(committed.saturating_sub(chunk_start)) as usize;
-            let mut buffer = vec![0; len];
+            // Not `vec![0; len]`: an allocator may give that fresh pages each time, whose faults cost more than all else of a read.
+            let mut buffer = Vec::with_capacity(len);
+            buffer.resize(len, 0);
             let read = file.read_at(&mut buffer, chunk_start)?;
             buffer.truncate(read);
             let chunk = Bytes::from(buffer);

@@ -1,7 +1,7 @@
 //! Commits: the one way that anything gets into the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -238,7 +238,8 @@ impl Pipeline {
         }
         writer.check_healthy(&self.name)?;
         let CommitSet { mut batches, position } = set;
-        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
+        let under_way = UnderWay::begin(&core.commits_under_way);
+        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core), under_way.with_this)?;
 
         let result = writer.guarded(|writer| {
             writer.write_commit(&plan, &batches, &position, &core.files)?;
@@ -496,6 +497,25 @@ impl Writer {
         let Some(mut pending) = self.begin_checkpoint(pipeline, core) else { return Ok(()) };
         pending.sync(&core.files)?;
         pending.finish(self)
+    }
+}
+
+/// A commit that counts among those under way until this is dropped.
+struct UnderWay<'a> {
+    all: &'a AtomicUsize,
+    /// How many there were when it began, itself included.
+    with_this: usize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(all: &'a AtomicUsize) -> Self {
+        Self { all, with_this: all.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

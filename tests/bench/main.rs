@@ -4,6 +4,7 @@
 //! What is compared, and why so, stands in each module. A figure is the median of the rounds; its range is printed beside it. Nothing else
 //! should run on the machine.
 mod backlog;
+mod log;
 mod mysql;
 mod options;
 mod parquet;
@@ -42,6 +43,12 @@ fn main() -> ExitCode {
             Part::Binlog => mysql::binlog::measure(&options, &mut report),
             Part::MySqlSnapshot => mysql::snapshot::measure(&options, &mut report),
             Part::MySqlSink => mysql::sink::measure(&options, &mut report),
+            Part::LogAppend => log::append::measure(&options, &mut report),
+            Part::LogLatency => log::latency::measure(&options, &mut report),
+            Part::LogRead => log::read::measure(&options, &mut report),
+            Part::LogOpen => log::open::measure(&options, &mut report),
+            Part::LogSize => log::size::measure(&options, &mut report),
+            Part::Kafka => log::kafka::measure(&options, &mut report),
         }
     }
     let path = mainstem_tests::repository().join("docs/benchmarks.md");

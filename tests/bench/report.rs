@@ -69,7 +69,10 @@ pub enum Target {
 
 /// The page in the making: a section for each thing that is measured, with its targets at its end.
 pub struct Report {
+    /// When, on which machine, of which commit.
     measured: String,
+    rows: u64,
+    rounds: String,
     sections: Vec<Section>,
 }
 
@@ -82,21 +85,30 @@ struct Section {
 impl Report {
     pub fn new(options: &Options) -> Self {
         let measured = format!(
-            "*{}, {}, at commit {}. {} row events a backlog, medians of {} round{} [fastest..slowest], cases in turns.*",
+            "{}, {}, at commit {}",
             output("date", &["-u", "+%-d %B %Y"]),
             machine(),
             output("git", &["rev-parse", "--short=10", "HEAD"]),
-            options.rows,
-            options.rounds,
-            if options.rounds == 1 { "" } else { "s" }
         );
-        Self { measured, sections: Vec::new() }
+        let rounds = format!("{} round{}", options.rounds, if options.rounds == 1 { "" } else { "s" });
+        Self { measured, rows: options.rows, rounds, sections: Vec::new() }
     }
 
-    /// A heading and a sentence or two. What is added later stands under the last heading.
+    /// A heading and a sentence or two, for cases of a backlog of rows. What is added later stands under the last heading.
     pub fn section(&mut self, title: &str, about: &str) {
+        let how = format!("{} row events a backlog, medians of {} [fastest..slowest]", self.rows, self.rounds);
+        self.begin(title, about, &how);
+    }
+
+    /// As [`section`](Self::section), for cases of the log alone.
+    pub fn log_section(&mut self, title: &str, about: &str) {
+        let how = format!("Medians of {} [lowest..highest], the highest of peaks", self.rounds);
+        self.begin(title, about, &how);
+    }
+
+    fn begin(&mut self, title: &str, about: &str, how: &str) {
         println!("\n== {title}");
-        let text = format!("{about}\n\n{}\n\n", self.measured);
+        let text = format!("{about}\n\n*{}. {how}, cases in turns.*\n\n", self.measured);
         self.sections.push(Section { title: title.to_owned(), text, targets: String::new() });
     }
 
@@ -137,6 +149,17 @@ impl Report {
             print!("{line}");
             table += &line;
         }
+        table.push('\n');
+        self.add(&table);
+    }
+
+    /// A table of any figures.
+    pub fn grid(&mut self, head: &[&str], lines: impl Iterator<Item = Vec<String>>) {
+        let mut table = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+        for line in lines {
+            let _ = writeln!(table, "| {} |", line.join(" | "));
+        }
+        println!("{table}");
         table.push('\n');
         self.add(&table);
     }

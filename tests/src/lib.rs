@@ -26,6 +26,6 @@ pub use s3_front::{Answer, S3Front};
 pub use scenario::Scenario;
 pub use small_disk::SmallDisk;
 pub use test_servers::{
-    Database, Flavor, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, pg_bin, python, repository,
-    wait_until, wait_until_for,
+    Database, Flavor, Guard, MINUTE, MySqlDatabase, MySqlServer, PgServer, PgVersion, Session, Weed, free_port, pg_bin, python,
+    repository, wait_until, wait_until_for,
 };
