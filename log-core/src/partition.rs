@@ -248,8 +248,12 @@ impl Partition {
             let chunk_start = place.position;
             let len = want.min(committed.saturating_sub(chunk_start)) as usize;
             // Not `vec![0; len]`: an allocator may give that fresh pages each time, whose faults cost more than all else of a read.
-            let mut buffer = Vec::with_capacity(len);
-            buffer.resize(len, 0);
+            #[expect(clippy::slow_vector_initialization, reason = "it is the faster one here")]
+            let mut buffer = {
+                let mut buffer = Vec::with_capacity(len);
+                buffer.resize(len, 0);
+                buffer
+            };
             let read = file.read_at(&mut buffer, chunk_start)?;
             buffer.truncate(read);
             let chunk = Bytes::from(buffer);
