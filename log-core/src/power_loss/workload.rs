@@ -161,6 +161,11 @@ impl Session {
         self.root.join(LOG_DIR)
     }
 
+    /// Where a file that is to fail is looked for. Another journal is none of it: offsets are written to that of `_system` when their time comes.
+    fn faulty_dir(&self, pipeline: &str, path_part: &str) -> PathBuf {
+        if path_part == ".journal" { self.log_dir().join("journals").join(pipeline) } else { self.log_dir() }
+    }
+
     pub(super) fn step(&mut self, step: Step) {
         let name = format!("{step:?}");
         self.taken(name, |session| session.take(step));
@@ -239,9 +244,10 @@ impl Session {
                 self.open_pipeline(pipeline);
                 let (set, committed) = self.plan(pipeline, &appends);
                 let outcomes = vec![committed.clone()];
-                faults::fail(&self.log_dir(), action, path_part, 0);
+                let below = self.faulty_dir(pipeline, path_part);
+                faults::fail(&below, action, path_part, 0);
                 self.pipelines[pipeline].commit(set).unwrap_err();
-                assert!(!faults::clear(&self.log_dir()), "{action} {path_part} did not fail");
+                assert!(!faults::clear(&below), "{action} {path_part} did not fail");
                 self.recover_pipeline(pipeline);
                 if self.log().position(pipeline).map(|stored| stored.sequence) == Some(committed.positions[pipeline].0) {
                     self.contents = committed;
@@ -251,11 +257,12 @@ impl Session {
             Step::FailedCheckpoint(pipeline, appends, path_part) => {
                 self.open_pipeline(pipeline);
                 let (set, committed) = self.plan(pipeline, &appends);
-                faults::fail(&self.log_dir(), "sync", path_part, 0);
+                let below = self.faulty_dir(pipeline, path_part);
+                faults::fail(&below, "sync", path_part, 0);
                 self.pipelines[pipeline].commit(set).unwrap();
                 self.contents = committed;
                 drop(self.pipelines[pipeline].pipeline.lock_alone());
-                assert!(!faults::clear(&self.log_dir()), "sync {path_part} did not fail");
+                assert!(!faults::clear(&below), "sync {path_part} did not fail");
                 self.recover_pipeline(pipeline);
             }
             Step::Register(subject, text) => {
