@@ -9,7 +9,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -114,6 +114,39 @@ impl DurableFile {
             Ok(()) => Ok(true),
             Err(fs::TryLockError::WouldBlock) => Ok(false),
             Err(fs::TryLockError::Error(error)) => Err(LogError::io("lock", &self.path, error)),
+        }
+    }
+}
+
+/// A directory that is kept open, so that no other can get its inode meanwhile.
+#[derive(Debug)]
+pub(crate) struct OpenDir {
+    dir: File,
+    path: PathBuf,
+}
+
+impl OpenDir {
+    /// Opens a directory; nothing when it does not exist.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        match File::open(path) {
+            Ok(dir) => Ok(Some(Self { dir, path: path.to_owned() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::io("open directory", path, error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its path still leads to it, and not to nothing or to another of the same name.
+    pub(crate) fn is_in_place(&self) -> Result<bool> {
+        let inspect = |error| LogError::io("inspect", &self.path, error);
+        let opened = self.dir.metadata().map_err(inspect)?;
+        match fs::metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(inspect(error)),
         }
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Damage, Remedy};
 use crate::data_dir;
-use crate::durable_file::{self, Access, DurableFile};
+use crate::durable_file::{self, Access, DurableFile, OpenDir};
 use crate::error::{LogError, Result};
 use crate::journal::format::{Commit, Entry};
 use crate::journal::{self, Loaded, LoadedTopics};
@@ -21,6 +21,8 @@ use crate::segment;
 const SCHEMAS_TOPIC: &str = "_schemas";
 /// A process that writes may replace files between two looks; what is damaged is so every time.
 const ATTEMPTS: usize = 5;
+/// Directories of unknown topics that are held open at a time, and reported.
+const SUSPECTS_MAX: usize = 100;
 
 /// A data directory as its journals describe it.
 #[derive(Debug)]
@@ -93,22 +95,24 @@ impl Survey {
     /// When it is no log, when a newer build wrote it, and when a file may not be read.
     pub(super) fn take(dir: &Path) -> Result<Self> {
         data_dir::check(dir)?;
+        let mut suspects = Vec::new();
         let mut attempt = 1;
         loop {
-            let taken = Self::try_take(dir);
-            let replaced = match &taken {
-                Ok(survey) => !survey.damages.is_empty(),
+            let taken = Self::try_take(dir, &mut suspects);
+            let look_again = match &taken {
+                Ok(survey) => !survey.damages.is_empty() || !suspects.is_empty(),
                 Err(LogError::Io { source, .. }) => source.kind() == io::ErrorKind::NotFound,
                 Err(_) => false,
             };
-            if !replaced || attempt == ATTEMPTS {
+            if !look_again || attempt == ATTEMPTS {
                 return taken;
             }
             attempt += 1;
         }
     }
 
-    fn try_take(dir: &Path) -> Result<Self> {
+    /// `suspects` are directories that no journal knew in the attempt before, and then those of this one.
+    fn try_take(dir: &Path, suspects: &mut Vec<OpenDir>) -> Result<Self> {
         let mut survey = Self { topics: Vec::new(), pipelines: Vec::new(), damages: Vec::new() };
         let (journals, topics) = (dir.join(data_dir::JOURNALS_DIR), dir.join(data_dir::TOPICS_DIR));
         for name in journal::pipelines(&journals)? {
@@ -124,12 +128,27 @@ impl Survey {
                 }
             }
         }
-        if survey.damages.is_empty()
-            && let Err(error) = recovery::refuse_orphans(&topics, |name| survey.topics.iter().any(|topic| topic == name))
-        {
-            survey.damages.push(Damage::of_file(error)?);
+        if survey.damages.is_empty() {
+            survey.find_orphans(&topics, suspects)?;
         }
         Ok(survey)
+    }
+
+    /// A topic may be made or deleted after the journals were read. A journal speaks of it as long as its directory is there, so
+    /// only a directory that was there before all of them were read, and still is, is known to none.
+    fn find_orphans(&mut self, topics_dir: &Path, suspects: &mut Vec<OpenDir>) -> Result<()> {
+        let deleted = |dir: &Path| self.pipelines.iter().flat_map(|pipeline| &pipeline.deleted_dirs).any(|gone| gone == dir);
+        let is_known = |name: &str| self.topics.iter().any(|topic| topic == name) || deleted(&topics_dir.join(name));
+        let orphans = recovery::orphans(topics_dir, is_known)?;
+        let seen_before = std::mem::take(suspects);
+        for dir in orphans.iter().take(SUSPECTS_MAX) {
+            match seen_before.iter().find(|suspect| suspect.path() == dir) {
+                Some(suspect) if suspect.is_in_place()? => self.damages.push(Damage::of_file(recovery::orphaned(dir))?),
+                _ => {}
+            }
+            suspects.extend(OpenDir::open(dir)?);
+        }
+        Ok(())
     }
 
     /// The segment as it is described here.

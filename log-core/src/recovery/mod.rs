@@ -151,27 +151,42 @@ pub(crate) fn view(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>]) -> R
 
 /// An error if there are records in a directory of `topics_dir` that no topic claims: a journal was lost.
 pub(crate) fn refuse_orphans(topics_dir: &Path, is_topic: impl Fn(&str) -> bool) -> Result<()> {
+    orphans(topics_dir, is_topic)?.first().map_or(Ok(()), |dir| Err(orphaned(dir)))
+}
+
+/// The error for a directory of records that no topic claims.
+pub(crate) fn orphaned(dir: &Path) -> LogError {
+    let problem = "it has records, but no journal knows the topic".to_owned();
+    LogError::Corrupt { path: dir.to_owned(), position: 0, problem, advice: ADVICE_DAMAGE }
+}
+
+/// The directories of `topics_dir` with records that no topic claims, sorted.
+pub(crate) fn orphans(topics_dir: &Path, is_topic: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let mut orphans = Vec::new();
     for name in durable_file::list_dir(topics_dir)? {
         // A file or directory that somebody else put there is not ours to judge.
         if names::check_topic(&name).is_err() || name.starts_with(topic::REMOVED_PREFIX) || is_topic(&name) {
             continue;
         }
         let dir = topics_dir.join(&name);
-        if !durable_file::exists(&dir.join("."))? {
-            continue;
+        if has_records(&dir)? {
+            orphans.push(dir);
         }
-        for partition in durable_file::list_dir(&dir)?.iter().filter(|name| name.parse::<PartitionId>().is_ok()) {
-            let partition = dir.join(partition);
-            for file in durable_file::list_dir(&partition)? {
-                let path = partition.join(&file);
-                if segment::parse_file_name(&file).is_some() && durable_file::file_len(&path)?.unwrap_or(0) > 0 {
-                    let problem = "it has records, but no journal knows the topic".to_owned();
-                    return Err(LogError::Corrupt { path: dir, position: 0, problem, advice: ADVICE_DAMAGE });
-                }
+    }
+    Ok(orphans)
+}
+
+fn has_records(topic_dir: &Path) -> Result<bool> {
+    let partitions = durable_file::list_dir(topic_dir)?;
+    for partition in partitions.iter().filter(|name| name.parse::<PartitionId>().is_ok()) {
+        let partition = topic_dir.join(partition);
+        for file in durable_file::list_dir(&partition)? {
+            if segment::parse_file_name(&file).is_some() && durable_file::file_len(&partition.join(file))?.unwrap_or(0) > 0 {
+                return Ok(true);
             }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// What a replay does with the pieces of commits.

@@ -71,6 +71,31 @@ fn a_busy_writer_is_not_taken_for_damage() {
     });
 }
 
+/// A topic is made or deleted between a look at the journals and one at the directories, again and again.
+#[test]
+fn topics_that_come_and_go_are_not_taken_for_lost_ones() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..1000 {
+                let topic = log.create_topic("t", 1, "p").unwrap();
+                commit(&pipeline, "", vec![(topic, 0, batch(&[vec![1; 100]]))]);
+                log.delete_topic("t").unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            assert_eq!(verify(dir.path(), &[], &mut |_, _| {}).unwrap().damages, []);
+        }
+    });
+    let lost = dir.path().join("topics/lost/0");
+    fs::create_dir_all(&lost).unwrap();
+    fs::write(lost.join("00000000000000000000.log"), [1]).unwrap();
+    let damages = verify(dir.path(), &[], &mut |_, _| {}).unwrap().damages;
+    assert!(matches!(&damages[..], [damage] if damage.path == lost.parent().unwrap()), "{damages:?}");
+}
+
 #[test]
 fn segments_are_described_and_dumped() {
     let dir = temp_dir();
