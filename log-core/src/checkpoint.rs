@@ -48,12 +48,12 @@ impl PendingCheckpoint {
         }
     }
 
-    /// Syncs what the checkpoint speaks of, and begins the new file.
-    pub(crate) fn sync(&mut self, files: &OpenFiles) -> Result<()> {
-        durable_file::sync_together(&self.dirty.segments, |segment| segment.open(files)?.sync_data())?;
+    /// Syncs what the checkpoint speaks of, so many files at a time, and begins the new file.
+    pub(crate) fn sync(&mut self, files: &OpenFiles, at_a_time: usize) -> Result<()> {
+        durable_file::sync_at_a_time(at_a_time, &self.dirty.segments, |segment| segment.open(files)?.sync_data())?;
         self.dirty.dirs.sort_unstable();
         self.dirty.dirs.dedup();
-        durable_file::sync_together(&self.dirty.dirs, |dir| durable_file::sync_dir(dir))?;
+        durable_file::sync_at_a_time(at_a_time, &self.dirty.dirs, |dir| durable_file::sync_dir(dir))?;
         self.new = Some(NewJournal::begin(&self.dir, self.old_number + 1, self.salt, &self.checkpoint)?);
         Ok(())
     }
@@ -88,7 +88,8 @@ fn run(pipeline: &Pipeline, core: &Core, mut pending: PendingCheckpoint) {
     // The file has no name any more when its last handle goes, and the file system frees its room only then: many milliseconds that
     // no commit shall wait for.
     let old = pending.old.clone();
-    let written = pending.sync(&core.files).and_then(|()| {
+    // One at a time, for each commit's own sync waits behind these, while nobody waits for the checkpoint.
+    let written = pending.sync(&core.files, 1).and_then(|()| {
         let end = pipeline.lock().journal.as_ref().map_or(pending.copied_to, JournalFile::len);
         pending.copy(end)?;
         if let Some(new) = &pending.new {

@@ -1,5 +1,6 @@
 //! Where the batches of one commit go, and the writing of them.
 
+use std::iter;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,16 +18,9 @@ use crate::pipeline::Dirty;
 use crate::segment::{BatchPlace, SEGMENT_BYTES_LIMIT, Segment};
 use crate::topic::{Topic, TopicInner};
 
-/// A commit of no more bytes stands in the journal wholly: though its bytes are written twice, one sync is quicker than
-/// two, the more so on a disk that others sync too.
-const INLINE_COMMIT_BYTES: usize = 1 << 20;
-/// In a larger commit, a partition's bytes go to their segment at once from this size on, at the price of a sync each.
-const REFERENCED_PARTITION_BYTES: usize = 256 << 10;
-/// With so many commits under way, of one pipeline each, the disk has always something to do: what it lacks then is not time
-/// between syncs but bandwidth, and a byte that is written once saves more than a sync costs.
-const BUSY_COMMITS: usize = 3;
-/// Takes the place of both sizes above while the disk is busy.
-const BUSY_REFERENCED_BYTES: usize = 128 << 10;
+/// A partition's bytes stand in the journal entry if there are no more: though they are written twice, one sync is quicker than two, even
+/// at the same time. From there on what a disk lacks is bandwidth.
+const INLINE_BYTES: usize = 128 << 10;
 /// A larger buffer for entries is given back after use.
 pub(crate) const ENTRY_KEPT_BYTES: usize = 4 << 20;
 
@@ -63,20 +57,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks and sorts the batches, gives them their offsets, and decides where they go. Nothing is changed but `batches`.
-    /// `under_way` is the number of commits that this log is making, this one included.
-    pub(crate) fn new(pipeline: &str, batches: &mut Vec<Batch>, segment_bytes_max: u64, under_way: usize) -> Result<Self> {
+    pub(crate) fn new(pipeline: &str, batches: &mut Vec<Batch>, segment_bytes_max: u64) -> Result<Self> {
         for (topic, partition, _) in batches.iter() {
             check_topic(pipeline, topic, *partition)?;
         }
         batches.retain(|(_, _, batch)| batch.record_count > 0);
         // Stable, so that the order within a partition stays.
         batches.sort_by_key(|(topic, partition, _)| (topic.id(), *partition));
-        let total: usize = batches.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
 
-        let (inline_commit, referenced_partition) = match under_way {
-            BUSY_COMMITS.. => (BUSY_REFERENCED_BYTES, BUSY_REFERENCED_BYTES),
-            _ => (INLINE_COMMIT_BYTES, REFERENCED_PARTITION_BYTES),
-        };
         let mut plan = Self { pieces: Vec::new() };
         let mut start = 0;
         while let Some((topic, number, _)) = batches.get(start) {
@@ -85,7 +73,7 @@ impl Plan {
             let end = batches.iter().skip(start).position(|batch| !same(batch)).map_or(batches.len(), |at| start + at);
             let group = batches.get_mut(start..end).unwrap_or_default();
             let bytes: usize = group.iter().map(|(_, _, batch)| batch.bytes.len()).sum();
-            let inline = total <= inline_commit || bytes < referenced_partition;
+            let inline = bytes <= INLINE_BYTES;
             plan.add_partition(topic, number, group, start, inline, segment_bytes_max);
             start = end;
         }
@@ -199,10 +187,9 @@ fn check_topic(pipeline: &str, topic: &Topic, partition: PartitionId) -> Result<
     topic.inner.partition(partition).map(|_| ())
 }
 
-/// Writes and syncs the pieces that do not stand in the journal.
+/// Writes the pieces that do not stand in the journal to their segments, without a sync.
 pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles) -> Result<()> {
-    let pieces = plan.pieces.iter().filter(|piece| !piece.inline);
-    for piece in pieces.clone() {
+    for piece in plan.pieces.iter().filter(|piece| !piece.inline) {
         let file = open(piece, files)?;
         let mut at = piece.file_position;
         for (_, _, batch) in batches.get(piece.batches.clone()).unwrap_or_default() {
@@ -210,19 +197,30 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
             at += batch.bytes.len() as u64;
         }
     }
-    // Each piece has a segment of its own. Synced after all were written, so that the disk gets them together.
-    let pieces: Vec<_> = pieces.collect();
-    durable_file::sync_together(&pieces, |piece| {
-        piece.segment.open(files)?.sync_data()?;
-        // An earlier commit may have made the file and left its name to a checkpoint.
-        if !piece.segment.has_durable_name() {
-            let partition = piece.partition();
-            partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
-            partition.set_dir_durable();
-            piece.segment.set_durable_name();
-        }
-        Ok(())
+    Ok(())
+}
+
+/// Syncs the journal and the pieces that do not stand in it, all at the same time.
+pub(crate) fn sync(journal: &DurableFile, plan: &Plan, files: &OpenFiles) -> Result<()> {
+    // Each piece has a segment of its own.
+    let pieces = plan.pieces.iter().filter(|piece| !piece.inline).map(Some);
+    let targets: Vec<_> = iter::once(None).chain(pieces).collect();
+    durable_file::sync_together(&targets, |target| match target {
+        Some(piece) => sync_piece(piece, files),
+        None => journal.sync_data(),
     })
+}
+
+fn sync_piece(piece: &PlannedPiece, files: &OpenFiles) -> Result<()> {
+    piece.segment.open(files)?.sync_data()?;
+    // An earlier commit may have made the file and left its name to a checkpoint.
+    if !piece.segment.has_durable_name() {
+        let partition = piece.partition();
+        partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
+        partition.set_dir_durable();
+        piece.segment.set_durable_name();
+    }
+    Ok(())
 }
 
 fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {

@@ -19,8 +19,8 @@ use crate::error::{LogError, Result};
 
 pub(crate) mod changes;
 
-/// Syncs that wait together.
-const SYNC_THREADS: usize = 16;
+/// Syncs that wait together where somebody waits for all of them.
+pub(crate) const SYNC_THREADS: usize = 16;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +161,11 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
 /// Calls `sync` for all `items`, many at a time: a journaling file system makes one commit of syncs that wait together,
 /// and a thousand files one after the other would take seconds.
 pub(crate) fn sync_together<T: Sync>(items: &[T], sync: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    sync_at_a_time(SYNC_THREADS, items, sync)
+}
+
+/// As [`sync_together`], with no more than `at_a_time` that wait.
+pub(crate) fn sync_at_a_time<T: Sync>(at_a_time: usize, items: &[T], sync: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     if let [item] = items {
         return sync(item);
     }
@@ -175,7 +180,7 @@ pub(crate) fn sync_together<T: Sync>(items: &[T], sync: impl Fn(&T) -> Result<()
         Ok(())
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (1..items.len().min(SYNC_THREADS)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (1..items.len().min(at_a_time)).map(|_| scope.spawn(work)).collect();
         let own = work();
         threads.into_iter().fold(own, |result, thread| match thread.join() {
             Ok(other) => result.and(other),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use tokio::sync::watch;
@@ -46,7 +46,7 @@ impl Default for LogOptions {
 /// An open log. Cloning it is cheap; the last clone to go closes it.
 #[derive(Clone, Debug)]
 pub struct Log {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     closer: Arc<Closer>,
 }
 
@@ -69,10 +69,8 @@ pub(crate) struct Core {
     topics: RwLock<BTreeMap<String, Arc<TopicInner>>>,
     /// Held while topics are made or removed.
     changes: Mutex<()>,
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(crate) commits: watch::Sender<u64>,
-    /// Commits that are being written, at most one a pipeline.
-    pub(crate) commits_under_way: AtomicUsize,
     pub(crate) schemas: schema_store::State,
     pub(crate) offsets: group_offsets::State,
     /// Of a log that was opened for reading only: for its topics, to look again when files were replaced.
@@ -300,7 +298,6 @@ impl Core {
             changes: Mutex::default(),
             pipelines: Mutex::default(),
             commits: watch::Sender::new(0),
-            commits_under_way: AtomicUsize::new(0),
             schemas: schema_store::State::default(),
             offsets: group_offsets::State::default(),
             viewer: OnceLock::new(),

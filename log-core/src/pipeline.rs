@@ -1,7 +1,7 @@
 //! Commits: the one way that anything gets into the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -238,8 +238,7 @@ impl Pipeline {
         }
         writer.check_healthy(&self.name)?;
         let CommitSet { mut batches, position } = set;
-        let under_way = UnderWay::begin(&core.commits_under_way);
-        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core), under_way.with_this)?;
+        let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
 
         let result = writer.guarded(|writer| {
             writer.write_commit(&plan, &batches, &position, &core.files)?;
@@ -457,7 +456,7 @@ impl Writer {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let sequence = self.sequence + 1;
         let inline_at = commit::encode(&mut self.entry, plan, batches, journal.salt, sequence, position);
-        journal.append(&self.entry)?;
+        commit::sync(journal.write(&self.entry)?, plan, files)?;
 
         let inline = self.entry.get(inline_at..).unwrap_or_default();
         commit::write_inline(plan, inline, files, &mut self.dirty)?;
@@ -495,27 +494,8 @@ impl Writer {
     /// Step 5 of a commit, see [`crate::journal`].
     fn checkpoint(&mut self, pipeline: &Pipeline, core: &Core) -> Result<()> {
         let Some(mut pending) = self.begin_checkpoint(pipeline, core) else { return Ok(()) };
-        pending.sync(&core.files)?;
+        pending.sync(&core.files, durable_file::SYNC_THREADS)?;
         pending.finish(self)
-    }
-}
-
-/// A commit that counts among those under way until this is dropped.
-struct UnderWay<'a> {
-    all: &'a AtomicUsize,
-    /// How many there were when it began, itself included.
-    with_this: usize,
-}
-
-impl<'a> UnderWay<'a> {
-    fn begin(all: &'a AtomicUsize) -> Self {
-        Self { all, with_this: all.fetch_add(1, Ordering::Relaxed) + 1 }
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -75,7 +75,7 @@ fn prepare(options: &Options, server: &PgServer, dir: &Path, base: u64, changes:
     let source = server.create_database(&format!("sqlite_{round}"));
     source.exec(&format!("CREATE TABLE orders {COLUMNS}; INSERT INTO orders SELECT {row_of_i} FROM generate_series(1, {base}) i"));
     let text = format!(
-        "name: sqlite\nsource:\n  postgres:\n    url: \"{}\"\n    user: postgres\n    tables: [public.orders]\n",
+        "name: sqlite_{round}\nsource:\n  postgres:\n    url: \"{}\"\n    user: postgres\n    tables: [public.orders]\n",
         source.socket_url()
     );
     let sink = format!(

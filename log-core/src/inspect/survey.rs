@@ -15,7 +15,7 @@ use crate::journal::format::{Commit, Entry};
 use crate::journal::{self, Loaded, LoadedTopics};
 use crate::names;
 use crate::partition::{Offset, PartitionId};
-use crate::recovery::{self, Image};
+use crate::recovery::{self, Found, Image};
 use crate::segment;
 
 const SCHEMAS_TOPIC: &str = "_schemas";
@@ -194,7 +194,7 @@ fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, top
     for (index, (at, entry)) in loaded.entries.iter().enumerate() {
         let Entry::Commit(commit) = entry else { continue };
         let is_last = index + 1 == loaded.entries.len();
-        if is_last && loaded.last_is_partial && !is_whole(commit, deleted, topics)? {
+        if is_last && is_torn(commit, loaded.last_is_partial, deleted, topics)? {
             break;
         }
         if commit.sequence != image.sequence + 1 {
@@ -209,19 +209,24 @@ fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, top
     Ok(image)
 }
 
-/// Whether all bytes of a commit are there, in its entry or in segments: the entry itself looks as if a crash had torn it.
-fn is_whole(commit: &Commit, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<bool> {
+/// Whether the last commit is one that a crash cut short: bytes are missing that are not in its entry, and they, or the entry
+/// (`entry_is_partial`), look as if they never reached the disk.
+fn is_torn(commit: &Commit, entry_is_partial: bool, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<bool> {
     for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {
         if inline.is_some() || deleted.contains(&piece.topic) {
             continue;
         }
-        let Some(topic) = topics.live.get(&piece.topic) else { return Ok(false) };
+        let Some(topic) = topics.live.get(&piece.topic) else { return Ok(true) };
         let path = topics.partition_dir(topic, piece.partition).join(segment::file_name(piece.segment));
-        if !durable_file::exists(&path)? || !recovery::holds(&DurableFile::open(&path, Access::Read)?, piece)? {
-            return Ok(false);
+        let found = match durable_file::exists(&path)? {
+            true => recovery::look_for(&DurableFile::open(&path, Access::Read)?, piece)?,
+            false => Found::Torn,
+        };
+        if found == Found::Torn || entry_is_partial && found != Found::Whole {
+            return Ok(true);
         }
     }
-    Ok(true)
+    Ok(false)
 }
 
 fn describe_segments(journal: &Path, loaded: &Loaded, image: &Image, topics: &Topics<'_>) -> Result<Vec<SurveyedSegment>> {

@@ -51,10 +51,15 @@ impl JournalFile {
 
     /// Appends an entry and makes it durable. After an error nothing is known about it.
     pub(crate) fn append(&mut self, entry: &[u8]) -> Result<()> {
+        self.write(entry)?.sync_data()
+    }
+
+    /// Appends an entry; it is durable when the returned file was synced. No other may be appended before that. After an error
+    /// nothing is known about it.
+    pub(crate) fn write(&mut self, entry: &[u8]) -> Result<&DurableFile> {
         self.file.write_all_at(entry, self.len)?;
-        self.file.sync_data()?;
         self.len += entry.len() as u64;
-        Ok(())
+        Ok(&self.file)
     }
 
     pub(crate) fn len(&self) -> u64 {

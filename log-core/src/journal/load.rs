@@ -11,14 +11,11 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf as _, Bytes};
 use uuid::Uuid;
 
-use super::file;
 use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC, TopicEntry};
+use super::{BLOCK_BYTES, file};
 use crate::durable_file;
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
 use crate::names;
-
-/// The smallest unit that a disk writes wholly or not at all.
-const BLOCK_BYTES: u64 = 512;
 
 /// A journal as read back.
 #[derive(Debug)]

@@ -4,16 +4,22 @@
 //!
 //! The order of writes of a commit, and why a crash between any two of them is harmless:
 //!
-//! 1. Pieces too large to stand in the journal go to their segments, which are synced (their directory too, the
-//!    first time). Until step 2 they are bytes behind the committed end: recovery cuts them off.
-//! 2. The entry, with all other pieces inside, is appended to the journal, which is synced. **This is the commit.** Half
-//!    an entry is not one: its checksums and its trailer fail, and recovery cuts it off.
+//! 1. Pieces too large to stand in the journal go to their segments. Without step 2 they are bytes behind the committed end:
+//!    recovery cuts them off.
+//! 2. The entry, with all other pieces inside, is appended to the journal. It and the segments of step 1 are synced at the same time
+//!    (their directories too, the first time). **This is the commit.** Half an entry is not one: its checksums and its trailer fail, and
+//!    recovery cuts it off; and so it does with the last entry if pieces of it are not in their segments and look as if they never were.
 //! 3. The pieces inside the entry go to their segments without a sync. Recovery writes them again.
 //! 4. Readers see the new ends.
 //! 5. From time to time a checkpoint: the segments written in step 3 are synced, then a new journal file is written under a
 //!    temporary name. It begins with all ends as of the checkpoint, and goes on with the entries that came since. It is
 //!    synced, renamed, the directory synced, and the old file removed. At every moment there is a journal file that begins
 //!    with a whole checkpoint.
+//!
+//! An entry is begun when all of the one before is durable, so a crash leaves no more than the last one torn.
+
+/// The smallest unit that a disk writes wholly or not at all.
+pub(crate) const BLOCK_BYTES: u64 = 512;
 
 mod file;
 pub(crate) mod format;

@@ -216,15 +216,21 @@ fn describe(calls: &[Call], at: usize) -> String {
 }
 
 /// Crashes at every call, opens the log, and crashes again at every call of that and of a commit. `forgets` is about the calls
-/// after the first crash.
-fn crash_twice(recorded: &Recorded, forgets: Forgets<'_>) -> Result<usize, Failure> {
+/// after the first crash. `size` is that of each record of the commit.
+fn crash_twice(recorded: &Recorded, size: usize, forgets: Forgets<'_>) -> Result<usize, Failure> {
     let mut disk = Disk::new();
     let mut opened = 0;
     let mut known = HashSet::new();
     for calls in 0..=recorded.calls.len() {
         let stage = recorded.history.stage(calls, false);
         let seed = mix(seeds().start, calls, 1);
-        for (kind, mut left) in [("killed", disk.clone()), ("power lost", disk.after_crash(Fate::Random(seed)))] {
+        let first = [
+            ("killed", disk.clone()),
+            // What only a commit that did not happen wrote stays on the disk, whatever becomes of what is written over it.
+            ("killed and all written back", disk.after_crash(Fate::EverythingSurvives)),
+            ("power lost", disk.after_crash(Fate::Random(seed))),
+        ];
+        for (kind, mut left) in first {
             let durable = left.after_crash(Fate::NothingSurvives).fingerprint();
             if !known.insert((left.fingerprint(), durable, stage)) {
                 continue;
@@ -242,7 +248,7 @@ fn crash_twice(recorded: &Recorded, forgets: Forgets<'_>) -> Result<usize, Failu
             left.materialise(root.path());
             let allowed = allowed.into_iter().cloned().collect();
             let mut session = Session::resume(&root.path().canonicalize().unwrap(), &recorded.options, allowed);
-            let result = session.open_after_crash().and_then(|()| session.commit_everywhere("p"));
+            let result = session.open_after_crash().and_then(|()| session.commit_everywhere("p", size));
             result.map_err(|message| context(Failure { message, dir: None }))?;
             let second = session.finish();
             opened += crash_everywhere(&second, left, Effort::Brief, forgets).map_err(context)?;
@@ -419,10 +425,28 @@ fn crashes_in_recovery_after_compactions() {
 }
 
 fn twice(workload: &str, steps: Vec<Step>) {
-    let recorded = record(&small_options(), steps);
-    let opened = crash_twice(&recorded, &nothing).unwrap_or_else(|failure| fail(workload, failure));
+    twice_with(workload, &record(&small_options(), steps), SMALL);
+}
+
+fn twice_with(workload: &str, recorded: &Recorded, size: usize) {
+    let opened = crash_twice(recorded, size, &nothing).unwrap_or_else(|failure| fail(workload, failure));
     println!("{workload}: {opened} disks of {} calls", recorded.calls.len());
     assert!(opened > recorded.calls.len(), "{workload}: only {opened} disks of {} calls", recorded.calls.len());
+}
+
+const SMALL: usize = 40;
+/// Goes to its segment at once.
+const LARGE: usize = 140_000;
+
+/// Commits whose bytes are synced together with their journal entries.
+fn brief_large_steps() -> Vec<Step> {
+    vec![
+        Step::Open,
+        Step::CreateTopics("p", vec![("a", 1)]),
+        Step::Commit("p", vec![("a", 0, 1, 60)]),
+        Step::Commit("p", vec![("a", 0, 1, LARGE)]),
+        Step::Commit("p", vec![("a", 0, 1, LARGE)]),
+    ]
 }
 
 /// The least that has topics, a roll, a checkpoint, and everything of the log's own.
@@ -444,6 +468,13 @@ fn brief_steps() -> Vec<Step> {
 #[test]
 fn crashes_in_recovery() {
     twice("crashes in recovery", brief_steps());
+}
+
+#[test]
+fn crashes_in_recovery_of_large_commits() {
+    twice_with("crashes in recovery of large commits", &record(&large_options(), brief_large_steps()), LARGE);
+    let rolling = LogOptions { segment_bytes: LARGE as u64, ..large_options() };
+    twice_with("crashes in recovery of large commits to new segments", &record(&rolling, brief_large_steps()), LARGE);
 }
 
 #[test]
@@ -475,21 +506,24 @@ fn a_missing_sync_is_noticed() {
     noticed(&small, "the data directory", &|call| dir(call, "data/log"));
     noticed(&small, "the directory above", &|call| dir(call, "data"));
     let large = record(&large_options(), large_steps());
-    noticed(&large, "a segment before its journal entry", &|call| file(call, ".log"));
-    noticed(&large, "the directory of a segment before its journal entry", &|call| dir(call, "a/0"));
+    noticed(&large, "a segment with its journal entry", &|call| file(call, ".log"));
+    noticed(&large, "the directory of a segment with its journal entry", &|call| dir(call, "a/0"));
     let compacting = record(&compacting_options(), compacting_steps());
     noticed(&compacting, "a compacted segment", &|call| file(call, ".log.swap"));
     noticed(&compacting, "the directory of compacted segments", &|call| dir(call, "a/0"));
     let failing = record(&small_options(), failing_steps());
     noticed(&failing, "a segment's new content", &|call| file(call, ".log.swap"));
 
-    let noticed = |recorded: &Recorded, what: &str, forgets: Forgets<'_>| {
-        assert!(crash_twice(recorded, forgets).is_err(), "nobody noticed that {what} was not synced by recovery");
+    let noticed = |recorded: &Recorded, size: usize, what: &str, forgets: Forgets<'_>| {
+        assert!(crash_twice(recorded, size, forgets).is_err(), "nobody noticed that {what} was not synced by recovery");
     };
     let brief = record(&small_options(), brief_steps());
-    noticed(&brief, "a journal", &|call| file(call, ".journal"));
-    noticed(&brief, "the directory of a journal", &|call| dir(call, "journals/p"));
-    noticed(&brief, "the directory of journals", &|call| dir(call, "journals"));
-    noticed(&brief, "the data directory", &|call| dir(call, "data/log"));
-    noticed(&brief, "the directory above", &|call| dir(call, "data"));
+    noticed(&brief, SMALL, "a journal", &|call| file(call, ".journal"));
+    noticed(&brief, SMALL, "the directory of a journal", &|call| dir(call, "journals/p"));
+    noticed(&brief, SMALL, "the directory of journals", &|call| dir(call, "journals"));
+    noticed(&brief, SMALL, "the data directory", &|call| dir(call, "data/log"));
+    noticed(&brief, SMALL, "the directory above", &|call| dir(call, "data"));
+    let large = record(&large_options(), brief_large_steps());
+    noticed(&large, LARGE, "a segment", &|call| file(call, ".log"));
+    noticed(&large, LARGE, "the directory of a segment", &|call| dir(call, "a/0"));
 }

@@ -191,12 +191,12 @@ impl Contents {
     }
 
     /// Commits one record to every partition of a pipeline's topics, here and in the log.
-    pub(super) fn commit_everywhere(&mut self, log: &Log, pipeline: &PipelineLog, number: u64) -> Result<(), String> {
+    pub(super) fn commit_everywhere(&mut self, log: &Log, pipeline: &PipelineLog, number: u64, size: usize) -> Result<(), String> {
         let mut batches = Vec::new();
         for (name, topic) in self.topics.iter_mut().filter(|(_, topic)| topic.pipeline == pipeline.name()) {
             let handle = log.topic(name).ok_or("a topic is gone")?;
             for (partition, records) in (0..).zip(&mut topic.partitions) {
-                let value = Value::new(number, 40);
+                let value = Value::new(number, size);
                 batches.push((handle.clone(), partition, batch(std::slice::from_ref(&value))));
                 records.add(&value);
             }
@@ -276,7 +276,7 @@ pub(super) fn check(dir: &Path, options: &LogOptions, allowed: &[&Contents], dep
     let pipelines: BTreeSet<String> = contents.topics.values().map(|topic| topic.pipeline.clone()).collect();
     for name in pipelines {
         let pipeline = log.pipeline(&name).map_err(|error| format!("the journal of {name}: {}", error.in_full()))?;
-        contents.commit_everywhere(&log, &pipeline, 1_000_001)?;
+        contents.commit_everywhere(&log, &pipeline, 1_000_001, 40)?;
     }
     let id = log
         .schemas()

@@ -141,10 +141,15 @@ impl Session {
     /// As [`finish`](Self::finish), and makes sure that the calls are all that changed the directory.
     pub(super) fn finish_complete(self) -> Recorded {
         let Self { root, options, trace, log, pipelines, history, .. } = self;
+        // Those of the log itself too: a checkpoint may be going on, or sinks' offsets be written any moment.
+        let journals: Vec<_> =
+            log.iter().flat_map(|log| log.core.pipelines.lock().unwrap().values().cloned().collect::<Vec<_>>()).collect();
+        let at_rest: Vec<_> = journals.iter().map(|pipeline| pipeline.lock_alone()).collect();
         let calls = trace.finish();
         let mut disk = Disk::new();
         calls.iter().for_each(|call| disk.apply(call, None));
         disk.assert_same(&root);
+        drop(at_rest);
         drop((pipelines, log));
         Recorded { options, calls, history }
     }
@@ -185,13 +190,13 @@ impl Session {
     }
 
     /// Commits one record to each partition of a pipeline.
-    pub(super) fn commit_everywhere(&mut self, pipeline: &str) -> Result<(), String> {
+    pub(super) fn commit_everywhere(&mut self, pipeline: &str, size: usize) -> Result<(), String> {
         let mut result = Ok(());
         self.taken(format!("commit to all of {pipeline}"), |session| {
             let opened = session.log().pipeline(pipeline);
             result = opened.map_err(|error| format!("the journal of {pipeline}: {}", error.in_full())).and_then(|opened| {
                 let mut contents = session.contents.clone();
-                contents.commit_everywhere(session.log(), &opened, 1_000_000)?;
+                contents.commit_everywhere(session.log(), &opened, 1_000_000, size)?;
                 session.contents = contents;
                 Ok(())
             });

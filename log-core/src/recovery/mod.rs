@@ -20,7 +20,7 @@ use self::new_files::Tail;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
 use crate::journal::format::{Checkpoint, Entry, Piece, SegmentImage, TopicImage};
-use crate::journal::{self, JournalFile, Loaded, LoadedTopics};
+use crate::journal::{self, BLOCK_BYTES, JournalFile, Loaded, LoadedTopics};
 use crate::names;
 use crate::partition::{self, Offset, PartitionId};
 use crate::pipeline::Dirty;
@@ -263,7 +263,10 @@ impl<'a> Files<'a> {
             image.position = Some(commit.position.clone());
         }
         match replay {
-            Replay::IntoSegments => self.restore(&pieces, kept)?,
+            Replay::IntoSegments => {
+                self.restore(&pieces, kept)?;
+                settle_last(&pieces, kept)?;
+            }
             Replay::IntoNewFiles(tail) => {
                 for (path, located) in &pieces {
                     for located in located.iter().filter(|located| located.entry < kept) {
@@ -283,7 +286,7 @@ impl<'a> Files<'a> {
             let Entry::Commit(commit) = entry else { continue };
             for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {
                 if !self.deleted.contains(&piece.topic) {
-                    let located = LocatedPiece { entry: index, piece, inline: inline.as_deref(), held: false };
+                    let located = LocatedPiece { entry: index, piece, inline: inline.as_deref(), found: Found::Torn };
                     segments.entry((piece.topic, piece.partition, piece.segment)).or_default().push(located);
                 }
             }
@@ -295,7 +298,7 @@ impl<'a> Files<'a> {
             if elsewhere.peek().is_some() && durable_file::exists(&path)? {
                 let file = DurableFile::open(&path, Access::Read)?;
                 for located in elsewhere {
-                    located.held = holds(&file, located.piece)?;
+                    located.found = look_for(&file, located.piece)?;
                 }
             }
             files.push((path, pieces));
@@ -308,8 +311,9 @@ impl<'a> Files<'a> {
         let all = loaded.entries.len();
         let mut kept = all;
         for (path, pieces) in files {
-            for located in pieces.iter().filter(|located| !located.held && located.inline.is_none()) {
-                if located.entry + 1 == all && loaded.last_is_partial {
+            for located in pieces.iter().filter(|located| located.found != Found::Whole && located.inline.is_none()) {
+                // The next entry is begun when all pieces of this one are durable, so there is none behind one that is torn.
+                if located.entry + 1 == all && (loaded.last_is_partial || located.found == Found::Torn) {
                     kept = all - 1;
                     continue;
                 }
@@ -360,47 +364,21 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Cuts every segment to its committed length, and removes files that hold nothing committed.
-    fn trim(&mut self, image: &Image) -> Result<()> {
+    /// Cuts every segment to its committed length, and removes files that hold nothing committed. That is durable then: what is committed
+    /// next must not stand on the remains of what was not, see [`Found::Torn`].
+    fn trim(&self, image: &Image) -> Result<()> {
+        let mut cut = Cut::default();
         for (topic, number) in image.partitions.keys() {
             self.partition_dir(*topic, *number)?;
         }
         for (id, topic) in self.topics.clone() {
             for (number, partition) in (0..).zip(&topic.partitions) {
                 let segments = image.partitions.get(&(id, number)).map_or(&[][..], |image| &image.segments);
-                self.trim_partition(&partition.dir, segments)?;
+                trim_partition(&partition.dir, segments, &mut cut)?;
             }
         }
-        Ok(())
-    }
-
-    fn trim_partition(&mut self, dir: &Path, segments: &[SegmentImage]) -> Result<()> {
-        for name in durable_file::list_dir(dir)? {
-            let base = segment::parse_file_name(&name);
-            let swap = name.strip_suffix(".swap").and_then(segment::parse_file_name).is_some();
-            let unknown = base.is_some_and(|base| segments.iter().all(|segment| segment.base_offset != base));
-            if swap || unknown {
-                let path = dir.join(&name);
-                info!(file = %path.display(), "removing a file of a commit that was not finished");
-                durable_file::remove_file(&path)?;
-                self.touched_dirs.insert(dir.to_owned());
-            }
-        }
-        for segment in segments {
-            let path = dir.join(segment::file_name(segment.base_offset));
-            let found = durable_file::file_len(&path)?.unwrap_or(0);
-            if found < segment.length {
-                let problem = format!("the file ends there, but {} bytes were committed", segment.length);
-                return Err(LogError::Corrupt { path, position: found, problem, advice: ADVICE_DAMAGE });
-            }
-            if found > segment.length {
-                let bytes = found - segment.length;
-                info!(file = %path.display(), position = segment.length, bytes, "cutting off uncommitted bytes");
-                DurableFile::open(&path, Access::ReadWrite)?.set_len(segment.length)?;
-                self.touched_files.insert(path);
-            }
-        }
-        Ok(())
+        durable_file::sync_together(&cut.files, |path| durable_file::sync_file(path))?;
+        durable_file::sync_together(&cut.dirs, |dir| durable_file::sync_dir(dir))
     }
 
     /// Makes all changes durable.
@@ -426,6 +404,68 @@ impl<'a> Files<'a> {
     }
 }
 
+/// What a recovery cut off.
+#[derive(Debug, Default)]
+struct Cut {
+    files: Vec<PathBuf>,
+    dirs: Vec<PathBuf>,
+}
+
+fn trim_partition(dir: &Path, segments: &[SegmentImage], cut: &mut Cut) -> Result<()> {
+    let mut removed = false;
+    for name in durable_file::list_dir(dir)? {
+        let base = segment::parse_file_name(&name);
+        let swap = name.strip_suffix(".swap").and_then(segment::parse_file_name).is_some();
+        let unknown = base.is_some_and(|base| segments.iter().all(|segment| segment.base_offset != base));
+        if swap || unknown {
+            let path = dir.join(&name);
+            info!(file = %path.display(), "removing a file of a commit that was not finished");
+            durable_file::remove_file(&path)?;
+            removed = true;
+        }
+    }
+    if removed {
+        cut.dirs.push(dir.to_owned());
+    }
+    for segment in segments {
+        let path = dir.join(segment::file_name(segment.base_offset));
+        let found = durable_file::file_len(&path)?.unwrap_or(0);
+        if found < segment.length {
+            let problem = format!("the file ends there, but {} bytes were committed", segment.length);
+            return Err(LogError::Corrupt { path, position: found, problem, advice: ADVICE_DAMAGE });
+        }
+        if found > segment.length {
+            let bytes = found - segment.length;
+            info!(file = %path.display(), position = segment.length, bytes, "cutting off uncommitted bytes");
+            DurableFile::open(&path, Access::ReadWrite)?.set_len(segment.length)?;
+            cut.files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the pieces of the last commit durable that stand in segments alone. That its entry is there and they can be read does not mean that they
+/// are on the disk: its writer may have been killed before a sync of them ended, or have ended because one failed, after which the kernel may call pages
+/// clean that were never written. So they are written once more, as the entry itself is, before there can be another entry.
+fn settle_last(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
+    let mut settled = Vec::new();
+    for (path, pieces) in files {
+        let Some(located) = pieces.iter().find(|located| located.entry + 1 == kept && located.inline.is_none()) else { continue };
+        let file = DurableFile::open(path, Access::ReadWrite)?;
+        let mut at = located.piece.file_position;
+        for_each_chunk(&file, located.piece, |chunk| {
+            file.write_all_at(chunk, at)?;
+            at += chunk.len() as u64;
+            Ok(())
+        })?;
+        settled.push((path, file));
+    }
+    durable_file::sync_together(&settled, |(path, file)| {
+        file.sync_data()?;
+        path.parent().map_or(Ok(()), |dir| partition::dirs_above(dir).try_for_each(durable_file::sync_dir))
+    })
+}
+
 /// A piece behind the checkpoint.
 struct LocatedPiece<'a> {
     /// Which entry it belongs to.
@@ -433,18 +473,42 @@ struct LocatedPiece<'a> {
     piece: &'a Piece,
     /// Its bytes, if the journal has them.
     inline: Option<&'a [u8]>,
-    /// The journal does not have its bytes, but its segment does.
-    held: bool,
+    /// What its segment has of it, if the journal does not have its bytes.
+    found: Found,
 }
 
-/// True when the segment holds the piece's bytes.
-pub(crate) fn holds(file: &DurableFile, piece: &Piece) -> Result<bool> {
+/// What a segment has of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its bytes.
+    Whole,
+    /// Parts of it look as if they never reached the disk: the file ends within it, or a block of it is all zero. Segments are written
+    /// behind their durable end alone, so nothing else can stand there after a loss of power.
+    Torn,
+    /// Others.
+    Different,
+}
+
+/// What the segment `file` has of a piece.
+pub(crate) fn look_for(file: &DurableFile, piece: &Piece) -> Result<Found> {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    let whole = for_each_chunk(file, piece, |chunk| {
+    let mut at = piece.file_position;
+    // Of a block that two chunks have a part of, each part counts as one.
+    let mut has_zero_block = false;
+    let reaches_end = for_each_chunk(file, piece, |chunk| {
         digest.update(chunk);
+        let first = (at.next_multiple_of(BLOCK_BYTES) - at).min(chunk.len() as u64);
+        let (head, blocks) = chunk.split_at(first as usize);
+        let is_zero = |block: &[u8]| !block.is_empty() && block.iter().all(|byte| *byte == 0);
+        has_zero_block |= is_zero(head) || blocks.chunks(BLOCK_BYTES as usize).any(is_zero);
+        at += chunk.len() as u64;
         Ok(())
     })?;
-    Ok(whole && digest.finalize() as u32 == piece.crc)
+    Ok(match reaches_end {
+        true if digest.finalize() as u32 == piece.crc => Found::Whole,
+        true if !has_zero_block => Found::Different,
+        _ => Found::Torn,
+    })
 }
 
 /// Reads a piece from its segment, chunk by chunk; `false` when the file ends early.

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use log_core::{Log, PipelineLog};
+use log_core::{Log, LogError, PipelineLog};
 
-use crate::support::{Contents, batch, commit, contents, copy_dir, journal_path, one, options, segment_path, temp_dir};
+use crate::support::{
+    Contents, batch, commit, contents, copy_dir, journal_path, one, options, read_journal, segment_path, temp_dir,
+};
 
 /// What can stand where a write was cut off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     /// The file ends.
     Nothing,
@@ -52,7 +54,7 @@ fn crashed(last: impl FnOnce(&Log, &PipelineLog)) -> Crashed {
     commit(&pipeline, "two", vec![(a.clone(), 0, batch(&[b"a2".to_vec(), b"a3".to_vec()])), (a, 1, one("a4"))]);
     let before = contents(&log, "p").unwrap();
     let size = |path: &Path| fs::metadata(path).unwrap().len() as usize;
-    let entry_start = size(&journal_path(original.path(), "p"));
+    let entry_start = read_journal(&journal_path(original.path(), "p")).len();
     let segment_start = size(&segment_path(original.path(), "a", 0, 0));
     let segments = [("a", 0), ("a", 1), ("b", 0)].map(|(topic, partition)| {
         let path = segment_path(original.path(), topic, partition, 0);
@@ -113,7 +115,7 @@ fn cut_journal(last: fn(&Log, &PipelineLog), unsynced: Unsynced) {
         }
     }
     let path = journal_path(crashed.dir.path(), "p");
-    let journal = fs::read(&path).unwrap();
+    let journal = read_journal(&path);
     // The trailer repeats what stands before it; without it the commit is whole.
     let content_end = journal.len() - 16;
     for at in crashed.entry_start..=journal.len() {
@@ -153,7 +155,7 @@ fn any_blocks_of_the_last_entry_never_reached_the_disk() {
         fs::OpenOptions::new().write(true).open(crashed.dir.path().join(path)).unwrap().set_len(*len).unwrap();
     }
     let path = journal_path(crashed.dir.path(), "p");
-    let journal = fs::read(&path).unwrap();
+    let journal = read_journal(&path);
     let content_end = journal.len() - 16;
     let mut blocks = Vec::new();
     let mut start = crashed.entry_start;
@@ -192,21 +194,38 @@ fn segment_cut_in_a_large_commit() {
     let path = segment_path(crashed.dir.path(), "a", 0, 0);
     let segment = fs::read(&path).unwrap();
     let journal_path = journal_path(crashed.dir.path(), "p");
-    let journal = fs::read(&journal_path).unwrap();
+    let journal = read_journal(&journal_path);
     for at in (crashed.segment_start..segment.len()).step_by(20_011) {
         for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
-            // With its journal entry the commit was synced, so that is damage …
-            let error = reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap_err().to_string();
-            assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
-            assert!(error.contains(&format!("damaged at byte {}", crashed.segment_start)), "{error}");
-            assert!(error.contains("offsets 3 to 122, are not those that were committed"), "{error}");
-            // … and without, it did not happen.
+            let found = reopen(&crashed, &path, &cut(&segment, at, rest));
+            if rest == Rest::Garbage {
+                // Nothing writes there before the commit, so that is damage.
+                let error = found.unwrap_err().to_string();
+                assert!(error.contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
+                assert!(error.contains(&format!("damaged at byte {}", crashed.segment_start)), "{error}");
+                assert!(error.contains("offsets 3 to 122, are not those that were committed"), "{error}");
+            } else {
+                // The entry and the segment were to be synced together: the commit did not happen.
+                assert_eq!(found.unwrap(), crashed.before, "cut at {at}, {rest:?}");
+            }
+            // Without its entry it did not in any case.
             fs::write(&journal_path, &journal[..crashed.entry_start]).unwrap();
             assert_eq!(reopen(&crashed, &path, &cut(&segment, at, rest)).unwrap(), crashed.before);
             fs::write(&journal_path, &journal).unwrap();
         }
     }
     assert_eq!(reopen(&crashed, &path, &cut(&segment, segment.len(), Rest::Garbage)).unwrap(), crashed.after);
+
+    // With another entry behind it, it was durable: that its bytes are gone is damage, however it looks.
+    let log = Log::open(crashed.dir.path(), options()).unwrap();
+    small_commit(&log, &log.pipeline("p").unwrap());
+    let later = temp_dir();
+    copy_dir(crashed.dir.path(), later.path());
+    let path = segment_path(later.path(), "a", 0, 0);
+    for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
+        fs::write(&path, cut(&segment, crashed.segment_start + 1000, rest)).unwrap();
+        assert!(matches!(Log::open(later.path(), options()), Err(LogError::Corrupt { .. })), "{rest:?}");
+    }
 }
 
 #[test]

@@ -116,6 +116,13 @@ fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A journal file without the zeros behind its last entry.
+pub fn read_journal(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    bytes
+}
+
 /// The journal file of a pipeline.
 pub fn journal_path(dir: &Path, pipeline: &str) -> PathBuf {
     let files = fs::read_dir(dir.join("journals").join(pipeline)).unwrap().map(|entry| entry.unwrap().path());
