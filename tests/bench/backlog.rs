@@ -134,3 +134,20 @@ impl Backlog {
         });
     }
 }
+
+/// Leaves a start of `run`, which reads `database` to its end, nothing to read once more: a server decodes from a slot's `restart_lsn` on, which moves when a record of
+/// the running transactions behind it is confirmed.
+pub fn confirm_all(database: &Database, run: impl Fn()) {
+    let end = database.query("SELECT pg_current_wal_lsn()");
+    let confirmed =
+        format!("SELECT bool_and(restart_lsn >= '{end}') FROM pg_replication_slots WHERE database = current_database()");
+    for _ in 0..10 {
+        // It writes such a record.
+        database.exec("CHECKPOINT");
+        run();
+        if database.query(&confirmed) == "t" {
+            return;
+        }
+    }
+    panic!("the slots stay behind {end}");
+}

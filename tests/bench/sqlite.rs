@@ -102,5 +102,6 @@ fn prepare(options: &Options, server: &PgServer, dir: &Path, base: u64, changes:
          ON CONFLICT (id) DO UPDATE SET n = orders.n + 1, amount = excluded.amount + 1, note = excluded.note || '!'"
     ));
     succeed(false);
+    backlog::confirm_all(&source, || succeed(false));
     copy(&format!("WHERE id BETWEEN {first} AND {last}"), "changes.txt");
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path, process::Command};
 use mainstem_tests::{Database, PgServer};
 
 use crate::{
-    backlog::{self, COLUMNS, row},
+    backlog::{self, COLUMNS, confirm_all, row},
     options::Options,
     process::{Cost, run},
     report::{Report, Target},
@@ -93,9 +93,9 @@ impl Stage {
                  ON CONFLICT (id) DO UPDATE SET n = orders.n + 1, amount = excluded.amount + 1, note = excluded.note || '!'"
             ));
         }
-        for mode in ["upsert", "append"] {
-            stage.run(options, mode, false);
-        }
+        let read = || ["upsert", "append"].iter().for_each(|mode| stage.run(options, mode, false));
+        read();
+        confirm_all(&stage.source, read);
         stage.prepare_psql();
         stage
     }

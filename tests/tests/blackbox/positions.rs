@@ -65,6 +65,23 @@ fn pg_lsn_03_no_row_of_a_transaction_is_skipped_or_repeated() {
     assert!(wrong.is_empty(), "not exactly once in the log: {wrong:?}");
 }
 
+/// A run that ends tells the server before that how far the log has come, also where there was nothing to read: what a server is not told of it keeps,
+/// and with a pipeline that runs now and then for good.
+#[test]
+fn a_run_that_ends_leaves_the_slot_where_the_log_ends() {
+    let scenario = Scenario::new("last_position").setup(&["t"], "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int)");
+    let run = scenario.run(&scenario.pipeline());
+    run.once_succeeds();
+    for sql in ["INSERT INTO t VALUES (1), (2)", "INSERT INTO other SELECT generate_series(1, 1000)", "CHECKPOINT"] {
+        scenario.source.exec(sql);
+        let end = scenario.source.query("SELECT pg_current_wal_lsn()");
+        run.once_succeeds();
+        let slot = "pg_replication_slots WHERE database = current_database()";
+        let confirmed = scenario.source.query(&format!("SELECT confirmed_flush_lsn, confirmed_flush_lsn >= '{end}' FROM {slot}"));
+        assert!(confirmed.ends_with("|t"), "{sql}: the slot is told of {confirmed}, the log was read to {end}");
+    }
+}
+
 /// A row with a low position arrives after rows with higher ones when its transaction ends later.
 #[test]
 fn pg_lsn_05_interleaved_transactions_survive_restarts() {

@@ -347,10 +347,12 @@ impl<'a> Stream<'a> {
         }
         self.report(now);
         let busy = !self.state.group.is_empty() || self.answer_by.is_some() || self.cadence.announces();
-        Ok(match (busy, self.reader.context.once && !self.cadence.end_is_announced()) {
-            (true, _) => SHORT_WAIT,
-            (_, true) => ONCE_INTERVAL / 2,
-            _ => IDLE_WAIT.min(interval),
+        Ok(match (self.reader.context.once, self.cadence.end_is_announced()) {
+            // The source is closed any moment.
+            (true, true) => SHORT_WAIT,
+            _ if busy => SHORT_WAIT,
+            (true, false) => ONCE_INTERVAL / 2,
+            (false, _) => IDLE_WAIT.min(interval),
         })
     }
 

@@ -1,4 +1,8 @@
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use connector_api::{ChangeGroup, ConnectorError, Finding, Source, SourceConnector, SourceContext, SourceFactory, SourcePosition};
@@ -13,6 +17,9 @@ use crate::{
     resume, slot,
     wire::{Client, quote_identifier},
 };
+
+/// So long a source that is closed waits for its reader, which waits for the server.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A PostgreSQL database as a source. See [`PostgresSourceConfig`] for its settings.
 pub struct PostgresSource {
@@ -51,8 +58,8 @@ impl SourceConnector for PostgresSource {
             handover.confirm(lsn.0);
         }
         let thread = std::thread::Builder::new().name("postgres-reader".to_owned());
-        thread.spawn(move || reader.run()).map_err(PostgresError::Thread)?;
-        Ok(Box::new(PostgresTail { handover }))
+        let reader = thread.spawn(move || reader.run()).map_err(PostgresError::Thread)?;
+        Ok(Box::new(PostgresTail { handover, reader }))
     }
 
     async fn check(&self, pipeline: &str, position: Option<&SourcePosition>) -> Result<Vec<Finding>, ConnectorError> {
@@ -144,6 +151,7 @@ impl SourceConnector for PostgresSource {
 /// The runtime's end of a reader.
 struct PostgresTail {
     handover: Arc<Handover>,
+    reader: JoinHandle<()>,
 }
 
 #[async_trait]
@@ -165,7 +173,13 @@ impl Source for PostgresTail {
 }
 
 impl Drop for PostgresTail {
+    /// Gives the reader a moment to tell the server what was confirmed last: the process may end next, and a server that never hears of it
+    /// keeps its log from there on.
     fn drop(&mut self) {
         self.handover.close();
+        let until = Instant::now() + GOODBYE;
+        while !self.reader.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
