@@ -1,11 +1,14 @@
-//! `append dir= [writers=1] [mb=1000] [commit_kib=256] [batch_kib=256] [bytes=1000] [keys=yes] [codec=none] [build=no]`: appends `mb` with as many
+//! `append dir= [writers=1] [mb=1000] [commit_kib=256] [batch_kib=256] [bytes=1000] [keys=yes] [codec=none] [build=no] [group=0]`: appends `mb` with as many
 //! threads, each with a pipeline, a journal and a topic of its own, and closes the log.
 //!
 //! The time counts from each writer's second commit until the log is closed, so that all bytes are in their segments and synced there too. Batches are made
 //! before it begins, and copied for each commit, unless `build=yes`: then each is built of its records as it goes. `records` and `batches` are all there are.
+//!
+//! With `group=N` a second thread of each writer commits what the first one has made meanwhile, at most N batches at a time, as the runtime does.
 
-use std::thread;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use bytes::Bytes;
 use log_core::{CommitSet, EncodedBatch, Log, LogOptions, PipelineLog, RecordBatchBuilder, Topic};
@@ -70,6 +73,7 @@ pub struct Writer {
     /// None if they are to be built.
     prepared: Vec<EncodedBatch>,
     next: usize,
+    group: usize,
 }
 
 impl Writer {
@@ -87,7 +91,18 @@ impl Writer {
                 prepared.push(records.batch(&mut builder, batch_bytes)?.0);
             }
         }
-        Ok(Self { pipeline: log.pipeline(&name)?, topic, records, builder, batch_bytes, batches_a_commit, prepared, next: 0 })
+        let group = usize::try_from(arguments.number("group", 0)?)?;
+        Ok(Self {
+            pipeline: log.pipeline(&name)?,
+            topic,
+            records,
+            builder,
+            batch_bytes,
+            batches_a_commit,
+            prepared,
+            next: 0,
+            group,
+        })
     }
 
     /// The committed end of its topic.
@@ -96,11 +111,40 @@ impl Writer {
     }
 
     fn write(mut self, bytes: u64) -> Result<Written, Failure> {
+        if self.group > 0 {
+            return self.write_in_groups(bytes);
+        }
         let mut written = Written::default();
         while written.bytes < bytes {
             self.commit(&mut written)?;
         }
         Ok(written)
+    }
+
+    fn write_in_groups(mut self, bytes: u64) -> Result<Written, Failure> {
+        let (made, waiting) = mpsc::sync_channel(self.group);
+        thread::scope(|scope| {
+            let (pipeline, topic, group) = (&self.pipeline, &self.topic, self.group);
+            let committer = scope.spawn(move || {
+                let mut written = Written::default();
+                while let Ok(first) = waiting.recv() {
+                    let batches: Vec<EncodedBatch> = iter::once(first).chain(waiting.try_iter().take(group - 1)).collect();
+                    commit(pipeline, topic, batches, &mut written)?;
+                }
+                Ok::<_, Failure>(written)
+            });
+            let mut sent = 0;
+            while sent < bytes {
+                let batch = next_batch(&mut self.records, &mut self.builder, &self.prepared, &mut self.next, self.batch_bytes)?;
+                sent += batch.size_bytes() as u64;
+                // Where the other thread has failed, it says why.
+                if made.send(batch).is_err() {
+                    break;
+                }
+            }
+            drop(made);
+            committer.join().map_err(|_| "a writer panicked")?
+        })
     }
 
     /// Commits batches of `bytes` or a little more in all.
@@ -115,19 +159,36 @@ impl Writer {
     fn commit(&mut self, written: &mut Written) -> Result<(), Failure> {
         let mut batches = Vec::with_capacity(self.batches_a_commit);
         for _ in 0..self.batches_a_commit {
-            let batch = match self.prepared.len() {
-                0 => self.records.batch(&mut self.builder, self.batch_bytes)?.0,
-                prepared => self.prepared[self.next % prepared].clone(),
-            };
-            self.next += 1;
-            written.bytes += batch.size_bytes() as u64;
-            written.records += batch.record_count() as u64;
-            written.batches += 1;
-            batches.push((self.topic.clone(), 0, batch));
+            batches.push(next_batch(&mut self.records, &mut self.builder, &self.prepared, &mut self.next, self.batch_bytes)?);
         }
-        let start = Instant::now();
-        self.pipeline.commit(CommitSet { batches, position: Bytes::from_static(b"position") })?;
-        written.latencies.push(start.elapsed());
-        Ok(())
+        commit(&self.pipeline, &self.topic, batches, written)
     }
+}
+
+fn next_batch(
+    records: &mut Records,
+    builder: &mut RecordBatchBuilder,
+    prepared: &[EncodedBatch],
+    next: &mut usize,
+    bytes: usize,
+) -> Result<EncodedBatch, Failure> {
+    let number = *next;
+    *next += 1;
+    match prepared.len() {
+        0 => Ok(records.batch(builder, bytes)?.0),
+        count => Ok(prepared[number % count].clone()),
+    }
+}
+
+fn commit(pipeline: &PipelineLog, topic: &Topic, batches: Vec<EncodedBatch>, written: &mut Written) -> Result<(), Failure> {
+    for batch in &batches {
+        written.bytes += batch.size_bytes() as u64;
+        written.records += batch.record_count() as u64;
+        written.batches += 1;
+    }
+    let batches = batches.into_iter().map(|batch| (topic.clone(), 0, batch)).collect();
+    let start = Instant::now();
+    pipeline.commit(CommitSet { batches, position: Bytes::from_static(b"position") })?;
+    written.latencies.push(start.elapsed());
+    Ok(())
 }
