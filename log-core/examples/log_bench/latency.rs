@@ -45,12 +45,15 @@ pub fn bare_writes(arguments: &Arguments) -> Result<(), Failure> {
     at_rate(arguments, || (), write)
 }
 
-/// One record for each partition.
+/// One record for each partition, of half to one and a half times `bytes=`: of equal ones, the segments of all partitions would come to the end of
+/// a page in the same commit.
 fn batches(arguments: &Arguments) -> Result<Vec<EncodedBatch>, Failure> {
-    let mut records = Records::new(arguments)?;
+    let bytes = arguments.number("bytes", 1000)? as usize;
+    let partitions = arguments.number("partitions", 1)? as usize;
+    let mut records = Records::sized(bytes * 3 / 2, true);
     let mut builder = RecordBatchBuilder::new(arguments.compression()?, 1_700_000_000_000);
-    let partitions = arguments.number("partitions", 1)?;
-    (0..partitions).map(|_| Ok(records.batch(&mut builder, 0)?.0)).collect()
+    let size = |partition: usize| bytes / 2 + (bytes / 2 + partition * 37) % (bytes + 1);
+    (0..partitions).map(|partition| records.short_one(&mut builder, size(partition))).collect()
 }
 
 /// Calls `act` at the rate, with what `prepare` made before each call is due, and prints how long it took.

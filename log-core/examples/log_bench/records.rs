@@ -42,10 +42,23 @@ impl Records {
     /// Of `bytes=` bytes each (1000 unless given), `keys=no` for none.
     pub fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let bytes = arguments.number("bytes", 1000)? as usize;
-        let keys = arguments.word("keys", "yes") == "yes";
+        Ok(Self::sized(bytes, arguments.word("keys", "yes") == "yes"))
+    }
+
+    /// Of so many bytes each.
+    pub fn sized(bytes: usize, keys: bool) -> Self {
         let value_bytes = bytes.saturating_sub(if keys { 8 } else { 0 }).max(1);
         let mut random = Random(7);
-        Ok(Self { values: (0..VALUES).map(|id| value(&mut random, id, value_bytes)).collect(), keys, next: 0 })
+        Self { values: (0..VALUES).map(|id| value(&mut random, id, value_bytes)).collect(), keys, next: 0 }
+    }
+
+    /// A batch of one record that is cut to `bytes`.
+    pub fn short_one(&mut self, builder: &mut RecordBatchBuilder, bytes: usize) -> Result<EncodedBatch, Failure> {
+        let key = (self.next as u64).to_be_bytes();
+        let value = &self.values[self.next % VALUES];
+        builder.append(Some(&key), Some(&value[..bytes.saturating_sub(key.len()).min(value.len())]), &[])?;
+        self.next += 1;
+        Ok(builder.finish())
     }
 
     /// Adds the next record to a batch; returns the bytes of key and value.

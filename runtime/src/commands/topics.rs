@@ -11,6 +11,7 @@ pub(crate) fn run(args: TopicsArgs) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for topic in log.topics() {
         let (mut records, mut bytes) = (0, 0);
+        let starts: Vec<_> = (0..topic.partitions()).map(|partition| topic.start_offset(partition)).collect();
         for partition in 0..topic.partitions() {
             let backlog = topic.backlog(partition, topic.start_offset(partition))?;
             records += backlog.records;
@@ -19,6 +20,7 @@ pub(crate) fn run(args: TopicsArgs) -> anyhow::Result<ExitCode> {
         rows.push(json!({
             "topic": topic.name(), "id": topic.id().to_string(), "pipeline": topic.pipeline(),
             "partitions": topic.partitions(), "records": records, "bytes": bytes,
+            "start_offsets": starts, "end_offsets": topic.end_offsets(),
         }));
     }
     if args.json {

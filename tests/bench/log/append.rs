@@ -64,6 +64,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     for (number, name) in names.iter().enumerate().filter(|(number, _)| number % 2 == 1) {
         report.target(name, ratio(number), "× fio", &Target::AtLeast(0.8));
     }
+    report.note("A commit of ours syncs two files at the same time, its segment and its pipeline's journal, where a write of `fio` syncs one.");
     report.note("The peak holds 64 batches made beforehand for each writer, 16 MiB, and each pipeline's buffers.");
 }
 
