@@ -1,21 +1,18 @@
 //! Takes out of the log what later changes of the same row make superfluous, where the files want that, and old records of schemas.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use connector_api::Shutdown;
 use log_core::{Compacted, Log, LogError};
 
-use crate::{cleanup::CompactionSettings, definition::Pipeline, retention::Readers};
-
-/// How often it looks, at least and at most: twice within the shortest age of tombstones.
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
-const INTERVAL_MAX: Duration = Duration::from_secs(60);
+use crate::{
+    cleanup::CompactionSettings,
+    definition::Pipeline,
+    retention::{self, Readers},
+};
 
 /// The rules of all pipelines of a process.
 #[derive(Clone)]
@@ -35,8 +32,7 @@ impl Compaction {
 
     /// Looks from time to time, until shutdown.
     pub async fn run(self, log: Log, mut shutdown: Shutdown) {
-        let shortest = self.owners.iter().map(|(_, settings)| settings.tombstone_age.0).min();
-        let interval = shortest.map_or(INTERVAL_MAX, |age| (age / 2).clamp(INTERVAL_MIN, INTERVAL_MAX));
+        let interval = retention::interval(self.owners.iter().map(|(_, settings)| settings.tombstone_age.0));
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}

@@ -10,9 +10,11 @@ use crate::{
     supervisor::group_name,
 };
 
-/// How often it looks, at least and at most: twice within the shortest age.
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
-const INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// How often to look for what has come of age: twice within the shortest age, each second at most and each minute at least.
+pub(crate) fn interval(ages: impl Iterator<Item = Duration>) -> Duration {
+    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+    ages.min().map_or(longest, |age| (age / 2).clamp(shortest, longest))
+}
 
 /// The rules of all pipelines of a process.
 #[derive(Clone)]
@@ -50,8 +52,7 @@ impl Retention {
 
     /// Looks from time to time, until shutdown.
     pub async fn run(self, log: Log, mut shutdown: Shutdown) {
-        let shortest = self.owners.iter().filter_map(|(_, settings)| settings.age).map(|age| age.0).min();
-        let interval = shortest.map_or(INTERVAL_MAX, |age| (age / 2).clamp(INTERVAL_MIN, INTERVAL_MAX));
+        let interval = interval(self.owners.iter().filter_map(|(_, settings)| settings.age).map(|age| age.0));
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}

@@ -309,26 +309,20 @@ impl<'a> Files<'a> {
     /// How many entries have all their bytes, in the journal or in segments: all, or all but a torn last one.
     fn count_kept(&self, loaded: &Loaded, files: &[(PathBuf, Vec<LocatedPiece<'_>>)]) -> Result<usize> {
         let all = loaded.entries.len();
-        let mut kept = all;
-        for (path, pieces) in files {
-            for located in pieces.iter().filter(|located| located.found != Found::Whole && located.inline.is_none()) {
-                // The next entry is begun when all pieces of this one are durable, so there is none behind one that is torn.
-                if located.entry + 1 == all && (loaded.last_is_partial || located.found == Found::Torn) {
-                    kept = all - 1;
-                    continue;
-                }
-                let piece = located.piece;
-                let (first, last) = (piece.base_offset, piece.next_offset - 1);
-                return Err(LogError::Corrupt {
-                    path: path.clone(),
-                    position: piece.file_position,
-                    problem: format!(
-                        "the {} bytes there, offsets {first} to {last}, are not those that were committed",
-                        piece.length
-                    ),
-                    advice: ADVICE_DAMAGE,
-                });
-            }
+        let pieces = || files.iter().flat_map(|(path, pieces)| pieces.iter().map(move |located| (path, located)));
+        let mut missing = pieces().filter(|(_, located)| located.inline.is_none() && located.found != Found::Whole);
+        // The next entry is begun when all pieces of this one are durable, so there is none behind one that is torn.
+        let is_torn =
+            |located: &LocatedPiece<'_>| located.entry + 1 == all && (loaded.last_is_partial || located.found == Found::Torn);
+        let kept = all - usize::from(missing.clone().any(|(_, located)| is_torn(located)));
+        if let Some((path, LocatedPiece { piece, .. })) = missing.find(|(_, located)| located.entry < kept) {
+            let (first, last) = (piece.base_offset, piece.next_offset - 1);
+            return Err(LogError::Corrupt {
+                path: path.clone(),
+                position: piece.file_position,
+                problem: format!("the {} bytes there, offsets {first} to {last}, are not those that were committed", piece.length),
+                advice: ADVICE_DAMAGE,
+            });
         }
         if kept < all {
             info!(journal = %loaded.path.display(), "leaving out a commit that was not finished");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use log_core::{Log, LogError, PipelineLog};
+use log_core::{Log, LogError, PipelineLog, verify};
 
 use crate::support::{
     Contents, batch, commit, contents, copy_dir, journal_path, one, options, read_journal, segment_path, temp_dir,
@@ -225,6 +225,28 @@ fn segment_cut_in_a_large_commit() {
     for rest in [Rest::Nothing, Rest::Zeros, Rest::Garbage] {
         fs::write(&path, cut(&segment, crashed.segment_start + 1000, rest)).unwrap();
         assert!(matches!(Log::open(later.path(), options()), Err(LogError::Corrupt { .. })), "{rest:?}");
+    }
+}
+
+/// What became of the rest of a commit that was not finished does not matter: nobody says that it is damage.
+#[test]
+fn one_segment_torn_and_another_garbled_in_a_large_commit() {
+    let crashed = crashed(|log, pipeline| {
+        let a = log.topic("a").unwrap();
+        let large = || batch(&[vec![1; 200_000]]);
+        commit(pipeline, "three", vec![(a.clone(), 0, large()), (a, 1, large())]);
+    });
+    let [torn, garbled] = [0, 1].map(|partition| segment_path(crashed.dir.path(), "a", partition, 0));
+    for (torn, garbled) in [(&torn, &garbled), (&garbled, &torn)] {
+        let dir = temp_dir();
+        copy_dir(crashed.dir.path(), dir.path());
+        for (path, rest) in [(torn, Rest::Nothing), (garbled, Rest::Garbage)] {
+            let bytes = cut(&fs::read(path).unwrap(), 100_000, rest);
+            fs::write(dir.path().join(path.strip_prefix(crashed.dir.path()).unwrap()), bytes).unwrap();
+        }
+        assert_eq!(verify(dir.path(), &[], &mut |_, _| {}).unwrap().damages, []);
+        let log = Log::open(dir.path(), options()).unwrap();
+        assert_eq!(contents(&log, "p").unwrap(), crashed.before);
     }
 }
 
