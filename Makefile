@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything installs what it is missing, says what and why, and leaves nothing running.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt unit blackbox bench bench-peers clean-cache
+.PHONY: help demo build test test-versions lint fmt unit blackbox bench bench-peers clean-cache
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -18,6 +18,7 @@ ARGS ?=
 
 comma := ,
 TEST ?=
+SERVERS ?=
 step = @printf '\n==> %s\n' "$(1)"
 
 help: ## List the targets.
@@ -47,6 +48,9 @@ test: .installed-for-tests ## Everything that has to hold: formatting, lints, un
 	$(call step,tests: each crate's own$(comma) and the built binary against real servers ($(SCENARIOS_AT_A_TIME) scenarios at a time))
 	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace
 	$(call step,all of it holds)
+
+test-versions: .installed-for-tests ## The sources and the database sink with PostgreSQL 12 to 17, MySQL 8.0 and 8.4, MariaDB 10.5 and 11.8. SERVERS="mysql-8.0 …" for some.
+	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) scripts/test-versions.sh $(SERVERS)
 
 lint: ## Formatting and lints only.
 	@scripts/install.sh cargo cc

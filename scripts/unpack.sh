@@ -1,8 +1,12 @@
 #!/bin/sh
 # Unpacks the programs of a database server into a folder of .cache, for tests to start in temporary folders:
 #
-#   scripts/unpack.sh mariadb     MariaDB of this Debian             -> .cache/mariadb, 200 MB
-#   scripts/unpack.sh mysql       MySQL of Debian unstable (9.x)     -> .cache/mysql, 400 MB
+#   scripts/unpack.sh mariadb         MariaDB of this Debian             -> .cache/mariadb, 200 MB
+#   scripts/unpack.sh mysql           MySQL of Debian unstable (9.x)     -> .cache/mysql, 400 MB
+#   scripts/unpack.sh mariadb-10.5    of Debian 11                       -> .cache/mariadb-10.5
+#   scripts/unpack.sh mariadb-11.8    of Debian 13                       -> .cache/mariadb-11.8
+#   scripts/unpack.sh mysql-8.0       of Ubuntu 24.04                    -> .cache/mysql-8.0
+#   scripts/unpack.sh mysql-8.4       of Ubuntu 26.04                    -> .cache/mysql-8.4
 #
 # Nothing is installed: the packages (with all that they depend on, down to the C library) are downloaded and unpacked, no script of theirs
 # runs, no user and no service is made, and a database server that this machine has is neither used nor touched. Needs apt-get and dpkg, but
@@ -16,21 +20,30 @@ mirror() { # the machine's own mirror of Debian, else the usual one
     echo "${own:-http://deb.debian.org/debian}"
 }
 
-case ${1-} in
-mariadb)
-    programs="mariadbd mariadb mariadb-binlog mariadb-dump mariadb-admin"
-    # The second list comes without what it depends on: plug-ins for passwords and mariadb-binlog are in the package with the service.
-    packages="mariadb-server-core mariadb-client-core" alone="mariadb-server mariadb-client"
-    suite= variable=MAINSTEM_MARIADBD own=${MAINSTEM_MARIADBD-} ;;
-mysql)
-    programs="mysqld mysql mysqlbinlog mysqldump mysqladmin"
-    packages="mysql-server-core mysql-client-core" alone=
-    suite=unstable variable=MAINSTEM_MYSQLD own=${MAINSTEM_MYSQLD-} ;;
+name=${1-} suites= suffix=
+case $name in
+mariadb) own=${MAINSTEM_MARIADBD-} ;;
+mysql) own=${MAINSTEM_MYSQLD-} suites=unstable ;;
+mariadb-10.5) own= suites=bullseye suffix=-10.5 ;;
+mariadb-11.8) own= suites=trixie ;;
+mysql-8.0) own= suites="noble noble-updates" suffix=-8.0 ;;
+mysql-8.4) own= suites="resolute resolute-updates" ;;
 *)
-    echo "unpack: unknown: ${1-}; there are: mariadb, mysql" >&2
+    echo "unpack: unknown: $name; there are: mariadb, mysql, mariadb-10.5, mariadb-11.8, mysql-8.0, mysql-8.4" >&2
     exit 2 ;;
 esac
-name=$1
+case $name in
+mariadb*)
+    variable=MAINSTEM_MARIADBD
+    programs="mariadbd mariadb mariadb-binlog mariadb-dump mariadb-admin"
+    packages="mariadb-server-core$suffix mariadb-client-core$suffix"
+    # These come without what they depend on: plug-ins for passwords and mariadb-binlog are in the packages with the service.
+    alone="mariadb-server$suffix mariadb-client$suffix" ;;
+mysql*)
+    variable=MAINSTEM_MYSQLD
+    programs="mysqld mysql mysqlbinlog mysqldump mysqladmin"
+    packages="mysql-server-core$suffix mysql-client-core$suffix" alone= ;;
+esac
 if [ -n "$own" ]; then exit 0; fi
 root=$PWD/.cache/$name
 if [ -e "$root/complete" ]; then exit 0; fi
@@ -45,18 +58,8 @@ echo "unpack: $name: downloading its Debian packages into $root (nothing is inst
 rm -rf "$root"
 mkdir -p "$root/apt/lists/partial" "$root/apt/archives/partial" "$root/apt/sources" "$root/bin"
 : >"$root/apt/status"
-if [ -n "$suite" ]; then
-    cat >"$root/apt/sources/$suite.sources" <<END
-Types: deb
-URIs: $(mirror)
-Suites: $suite
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-END
-    sources="Dir::Etc::sourcelist \"/dev/null\"; Dir::Etc::sourceparts \"$root/apt/sources\";"
-else
-    sources=
-fi
+sources=
+[ -z "$suites" ] || sources="Dir::Etc::sourcelist \"/dev/null\"; Dir::Etc::sourceparts \"$root/apt/sources\";"
 # An empty list of installed packages: so what they depend on comes too, and the machine's own packages stay out of it.
 cat >"$root/apt/apt.conf" <<END
 Dir::State::lists "$root/apt/lists";
@@ -68,8 +71,26 @@ APT::Sandbox::User "";
 Debug::NoLocking "true";
 END
 export APT_CONFIG="$root/apt/apt.conf"
-# An error may be of a list that has nothing to do with this; if it has, the download fails.
-apt-get -qq update || echo "unpack: $name: apt-get update had errors, going on" >&2
+use() { # URI, suites, components, keys: where packages come from, unless it is the machine's own mirror
+    [ -z "$suites" ] || cat >"$root/apt/sources/used.sources" <<END
+Types: deb
+URIs: $1
+Suites: $2
+Components: $3
+Signed-By: $4
+END
+    # An error may be of a list that has nothing to do with this; if it has, the download fails.
+    apt-get -qq update || echo "unpack: $name: apt-get update had errors, going on" >&2
+}
+debian_keys=/usr/share/keyrings/debian-archive-keyring.gpg
+case $name in
+mysql-*)
+    # Debian has Ubuntu's keys in a package.
+    use "$(mirror)" unstable main $debian_keys
+    (cd "$root/apt/archives" && apt-get -qq download ubuntu-keyring && dpkg -x ubuntu-keyring_*.deb "$root/apt" && rm ./*.deb)
+    use http://archive.ubuntu.com/ubuntu "$suites" "main universe" "$root/apt/usr/share/keyrings/ubuntu-archive-keyring.gpg" ;;
+*) use "$(mirror)" "$suites" main $debian_keys ;;
+esac
 # shellcheck disable=SC2086 # lists
 (
     cd "$root/apt/archives"

@@ -215,6 +215,13 @@ impl MySqlServer {
         self.existing_database("mysql").query(sql)
     }
 
+    /// Its version's first two numbers: (8, 4), (10, 11).
+    pub fn version(&self) -> (u32, u32) {
+        let text = self.query("select version()");
+        let mut numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());
+        numbers.next().zip(numbers.next()).unwrap_or_else(|| panic!("not a version: {text}"))
+    }
+
     /// Stops it and waits for its end.
     pub fn stop(&self) {
         self.end("TERM");

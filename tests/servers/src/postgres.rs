@@ -26,6 +26,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("log_min_messages", "warning"),
     ("listen_addresses", "127.0.0.1"),
+    // What it is anyway as of 14.
+    ("password_encryption", "scram-sha-256"),
     ("ssl_cert_file", "../server-cert.pem"),
     ("ssl_key_file", "../server-key.pem"),
 ];
@@ -74,9 +76,7 @@ impl PgServer {
         }
         let data = dir.path().join("data");
         let mut initdb = Command::new(bin.join("initdb"));
-        initdb
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", "-D"])
-            .arg(&data);
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
         run(initdb, "initdb");
         let port = free_port();
         let mut text = format!("port = {port}\nunix_socket_directories = '{}'\n", dir.path().display());
@@ -117,6 +117,12 @@ impl PgServer {
     /// The folder with its programs.
     pub fn bin(&self) -> &Path {
         &self.bin
+    }
+
+    /// Its version's first number: 15.
+    pub fn version(&self) -> u32 {
+        let number = self.existing_database("postgres").query("show server_version_num");
+        number.parse::<u32>().unwrap_or_else(|_| panic!("not a version: {number}")) / 10_000
     }
 
     /// The data directory.

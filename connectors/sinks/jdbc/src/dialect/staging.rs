@@ -24,6 +24,17 @@ pub(crate) const fn stage_kind(kind: Kind) -> i16 {
     }
 }
 
+/// An error of loading a stage, whose columns have numbers: it is to say which column of the table it was.
+pub(crate) fn named<'a>(mut error: JdbcError, name: impl Fn(usize) -> Option<&'a String>) -> JdbcError {
+    if let JdbcError::Server { cause, .. } = &mut error {
+        let number = cause.column.as_ref().and_then(|column| column.strip_prefix('c')?.parse::<usize>().ok());
+        if let Some(name) = number.and_then(name) {
+            cause.column = Some(name.clone());
+        }
+    }
+    error
+}
+
 /// What staged rows ask for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Staged {

@@ -3,7 +3,7 @@
 
 use connector_api::{ColumnType, Op};
 use serde_json::{Value, json};
-use test_servers::Flavor;
+use test_servers::{Flavor, MySqlServer};
 
 use crate::log_model::{NULL, database, pipeline_of};
 
@@ -277,11 +277,7 @@ async fn my_type_08_documents_print_as_the_server_prints_them() {
 #[tokio::test]
 async fn types_of_one_server_only() {
     use ColumnType::*;
-    let vector = List(Box::new(Float32));
-    check(Flavor::MySql, &[("vector(3)", "to_vector('[1,2.5,-3]')", vector, "[1.0; 2.5; -3.0]")], json!({})).await;
     let mariadb = [
-        ("uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A00'", Uuid, "a0eebc999c0b4ef8bb6d6bb9bd380a00"),
-        ("inet4", "'255.255.255.0'", Text, "255.255.255.0"),
         ("inet6", "'::ffff:1.2.3.4'", Text, "::ffff:1.2.3.4"),
         ("inet6", "'2001:db8::'", Text, "2001:db8::"),
         // An alias of longtext, with the text as it was written.
@@ -290,6 +286,31 @@ async fn types_of_one_server_only() {
         ("blob compressed", "x'00FF'", Bytes, "00ff"),
     ];
     check(Flavor::MariaDb, &mariadb, json!({})).await;
+    if MySqlServer::shared(Flavor::MariaDb).version() >= (10, 10) {
+        let mariadb = [
+            ("uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A00'", Uuid, "a0eebc999c0b4ef8bb6d6bb9bd380a00"),
+            ("inet4", "'255.255.255.0'", Text, "255.255.255.0"),
+        ];
+        check(Flavor::MariaDb, &mariadb, json!({})).await;
+    }
+}
+
+/// As of MySQL 9.0 and MariaDB 11.7. With older servers there is nothing to read.
+#[tokio::test]
+async fn vectors_are_lists_of_floats() {
+    let vector = || ColumnType::List(Box::new(ColumnType::Float32));
+    for (flavor, since, make) in [(Flavor::MySql, (9, 0), "to_vector"), (Flavor::MariaDb, (11, 7), "vec_fromtext")] {
+        if MySqlServer::shared(flavor).version() < since {
+            continue;
+        }
+        let literal = |text: &str| -> &'static str { format!("{make}('{text}')").leak() };
+        let cases = [
+            ("vector(3)", literal("[1,2.5,-3]"), vector(), "[1.0; 2.5; -3.0]"),
+            // The smallest number that there is, a negative zero.
+            ("vector(3)", "x'01000000000000800000803F'", vector(), "[1e-45; -0.0; 1.0]"),
+        ];
+        check(flavor, &cases, json!({})).await;
+    }
 }
 
 #[tokio::test]

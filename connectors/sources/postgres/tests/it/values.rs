@@ -161,7 +161,18 @@ fn cases(database: &Database) -> Vec<Case> {
     ];
     // A server may have been built without it.
     let has_xml = database.try_sql("select xml '<a/>'").is_ok();
-    all.into_iter().filter(|(kind, ..)| *kind != "xml" || has_xml).collect()
+    let version = database.server.version();
+    all.into_iter().filter(|(kind, ..)| since(kind) <= version && (*kind != "xml" || has_xml)).collect()
+}
+
+/// The first version that has a type.
+fn since(kind: &str) -> u32 {
+    match kind {
+        "numeric(3,-2)" => 15,
+        "int4multirange" => 14,
+        "xid8" => 13,
+        _ => 12,
+    }
 }
 
 /// Types that arrive as the server prints them.
@@ -224,7 +235,8 @@ async fn values_are_right_and_the_same_from_snapshot_and_stream() {
     let database = Database::new();
     let (mut columns, mut expected) = (Vec::new(), Vec::new());
     for (kind, _, literals) in cases(&database) {
-        for (literal, value) in literals {
+        let has_infinity = kind != "numeric" || database.server.version() >= 14;
+        for (literal, value) in literals.iter().filter(|(literal, _)| has_infinity || !literal.contains("Infinity")) {
             columns.push((kind, *literal));
             expected.push((*value).to_owned());
         }
@@ -235,8 +247,10 @@ async fn values_are_right_and_the_same_from_snapshot_and_stream() {
 
 #[tokio::test]
 async fn other_types_arrive_as_the_server_prints_them() {
-    let columns: Vec<_> = PRINTED.iter().map(|(kind, literal, _)| (*kind, *literal)).collect();
-    let expected: Vec<_> = PRINTED.iter().map(|(_, _, printed)| (*printed).to_owned()).collect();
+    let version = Database::new().server.version();
+    let known = || PRINTED.iter().filter(|(kind, ..)| since(kind) <= version);
+    let columns: Vec<_> = known().map(|(kind, literal, _)| (*kind, *literal)).collect();
+    let expected: Vec<_> = known().map(|(_, _, printed)| (*printed).to_owned()).collect();
     check(&columns, &expected, json!({})).await;
     let arrays = [("int[]", "'{{1,2},{3,4}}'"), ("int[]", "'[0:1]={7,8}'"), ("numeric(10,2)", "'NaN'"), ("numeric(10,2)", "1")];
     let expected = ["{{1,2},{3,4}}", "[0:1]={7,8}", "NaN", "1.00"].map(str::to_owned);

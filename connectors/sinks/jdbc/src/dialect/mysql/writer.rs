@@ -18,7 +18,7 @@ use crate::{
     config::Mode,
     dialect::{
         TableWriter,
-        staging::{AppendRows, StageRows, Staged},
+        staging::{AppendRows, StageRows, Staged, named},
     },
     error::JdbcError,
     flush::{Flush, Images},
@@ -64,17 +64,6 @@ impl TableWriter for MySqlWriter {
 pub(crate) fn where_owner(owner: &Owner) -> String {
     let [pipeline, sink, topic] = [&owner.pipeline, &owner.sink, &owner.topic.name].map(|name| literal(name));
     format!("WHERE pipeline = {pipeline} AND sink = {sink} AND topic = {topic}")
-}
-
-/// Staged columns have numbers: an error is to say which column it was.
-fn with_name(mut error: JdbcError, shape: &Shape) -> JdbcError {
-    if let JdbcError::Server { cause, .. } = &mut error {
-        let number = cause.column.as_ref().and_then(|column| column.strip_prefix('c')?.parse::<usize>().ok());
-        if let Some(column) = number.and_then(|number| shape.columns.get(number)) {
-            cause.column = Some(column.name.clone());
-        }
-    }
-    error
 }
 
 impl MySqlWriter {
@@ -189,7 +178,7 @@ impl MySqlWriter {
         let columns = if staged.plain { &sql.plain_columns } else { &sql.full_columns };
         let doing = format!("load rows for table {}", self.table.sql);
         let loaded = load(connection, &doing, &stage, columns, &shape.staged(), &mut StageRows::new(images, &net, staged)).await;
-        loaded.map_err(|error| with_name(error, shape))?;
+        loaded.map_err(|error| named(error, |number| Some(&shape.columns.get(number)?.name)))?;
 
         let doing = format!("merge rows into table {}", self.table.sql);
         if staged.moves {
@@ -267,7 +256,7 @@ impl MySqlWriter {
         let stage = self.stage(connection, shape).await?;
         let sql = MergeSql::new(&self.table, shape, &stage);
         let loaded = load(connection, &doing, &stage, &sql.plain_columns, &types, &mut rows).await;
-        loaded.map_err(|error| with_name(error, shape))?;
+        loaded.map_err(|error| named(error, |number| Some(&shape.columns.get(number)?.name)))?;
         self.begin(connection, flush).await?;
         connection.write(&doing, &sql.append).await?;
         self.commit(connection, &flush.next).await

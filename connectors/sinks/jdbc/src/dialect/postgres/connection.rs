@@ -144,10 +144,17 @@ fn server_error(error: &tokio_postgres::error::DbError) -> ServerError {
         number: None,
         message: if code.starts_with("22") { String::new() } else { error.message().to_owned() },
         table: error.table().map(str::to_owned),
-        column: error.column().map(str::to_owned),
+        column: error.column().or_else(|| copied_column(error.where_()?)).map(str::to_owned),
         constraint: error.constraint().map(str::to_owned),
         code,
     }
+}
+
+/// The column that a COPY stopped at, by the server's account of where it was: `COPY table, line 2, column name`. In the binary format no
+/// value follows.
+fn copied_column(context: &str) -> Option<&str> {
+    let line = context.lines().find(|line| line.starts_with("COPY "))?;
+    line.split_once(", column ").map(|(_, column)| column)
 }
 
 impl Connection {

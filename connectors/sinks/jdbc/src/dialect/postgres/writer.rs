@@ -20,7 +20,7 @@ use crate::{
     config::Mode,
     dialect::{
         TableWriter,
-        staging::{AppendRows, NextRow, StageRows, Staged},
+        staging::{AppendRows, NextRow, StageRows, Staged, named},
     },
     error::JdbcError,
     flush::{Flush, Images},
@@ -178,7 +178,8 @@ impl PostgresWriter {
         let sql = MergeSql::new(&self.table, shape, &stage);
         let doing = format!("merge rows into table {}", self.table.sql);
         let copy = if staged.plain { &sql.copy_plain } else { &sql.copy_full };
-        self.copy(connection, copy, shape, &mut StageRows::new(&images, &net, staged)).await?;
+        let copied = self.copy(connection, copy, shape, &mut StageRows::new(&images, &net, staged)).await;
+        copied.map_err(|error| named(error, |number| Some(&shape.columns.get(number)?.name)))?;
         if staged.moves {
             connection.run(&doing, &sql.save_moved).await?;
             self.require_none(connection, &sql.missing_moved, &missing).await?;
@@ -243,7 +244,8 @@ impl PostgresWriter {
         }
         // The table's types are wider than the rows', and COPY's binary form takes exact types only.
         let sql = MergeSql::new(&self.table, shape, &self.stage(connection, shape, true).await?);
-        self.copy(connection, &sql.copy_plain, shape, &mut rows).await?;
+        let copied = self.copy(connection, &sql.copy_plain, shape, &mut rows).await;
+        copied.map_err(|error| named(error, |number| Some(&shape.columns.get(number)?.name)))?;
         self.execute(connection, &format!("append rows to table {}", self.table.sql), &sql.append).await
     }
 }
