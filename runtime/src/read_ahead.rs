@@ -10,8 +10,11 @@ use crate::{
     topic_reader::{Step, TopicReader},
 };
 
-/// How many reads may wait to be taken. More would only hold memory: the target is the slower side then.
-const AHEAD_MAX: usize = 4;
+/// What one topic has read and not taken may hold this part of the budget: more would not make its target any faster.
+const OWN_PART: usize = 3;
+
+/// What all topics together read ahead leaves this part of the budget to those who need it now, so that targets which hang stop no source.
+const LEFT_PART: usize = 2;
 
 /// What was read, with the memory that it may take.
 pub(crate) struct Taken {
@@ -104,12 +107,14 @@ impl ReadAhead {
 
     /// Begins to read in another thread, if there is room.
     fn start(&mut self) {
-        let full = self.ahead.len() >= AHEAD_MAX;
+        let (needed, total) = (self.read_bytes * 2, self.budget.total_bytes());
+        let held: usize = self.ahead.iter().map(|taken| taken.reservation.bytes()).sum();
+        let full = held + needed > total / OWN_PART || self.budget.available_bytes() < needed + total / LEFT_PART;
         let at_end = self.failed.is_some() || self.ahead.back().is_some_and(|last| matches!(last.step, Step::CaughtUp));
         if full || at_end || self.running.is_some() {
             return;
         }
-        let Some(reservation) = self.budget.try_reserve(self.read_bytes * 2) else { return };
+        let Some(reservation) = self.budget.try_reserve(needed) else { return };
         let Some(mut reader) = self.reader.take() else { return };
         let read_bytes = self.read_bytes;
         self.running = Some(task::spawn_blocking(move || {
@@ -142,7 +147,9 @@ impl ReadAhead {
     }
 }
 
-fn read(reader: &mut TopicReader, bytes: usize, reservation: Reservation) -> Result<Taken, Failure> {
+fn read(reader: &mut TopicReader, bytes: usize, mut reservation: Reservation) -> Result<Taken, Failure> {
     let step = reader.next(bytes)?;
+    // Rows that the reader keeps for later are counted when they are handed over.
+    reservation.shrink_to(step.memory_bytes());
     Ok(Taken { step, reservation, done: reader.done() })
 }

@@ -63,6 +63,20 @@ pub(crate) enum Step {
     SchemaChange,
 }
 
+impl Step {
+    /// Bytes held by the rows.
+    pub fn memory_bytes(&self) -> usize {
+        let bytes_of = |input: &SinkInput| match input {
+            SinkInput::Rows(rows) => rows.batch.memory_bytes() + rows.offsets.len() * size_of::<Offset>(),
+            SinkInput::Barrier(barrier) => barrier.batch.memory_bytes(),
+        };
+        match self {
+            Self::CaughtUp | Self::SchemaChange => 0,
+            Self::Inputs(inputs) => inputs.iter().map(bytes_of).sum(),
+        }
+    }
+}
+
 impl TopicReader {
     /// A reader of these partitions, from these offsets on.
     pub fn new(topic: &Topic, registry: &LogRegistry, from: &NextOffsets) -> Self {

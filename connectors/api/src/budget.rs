@@ -73,4 +73,36 @@ impl Reservation {
             mine.merge(theirs);
         }
     }
+
+    /// Gives back what is beyond that many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.0 {
+            let beyond = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
+            drop(permit.split(beyond));
+        }
+    }
+
+    /// How many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_goes_back() {
+        let budget = ByteBudget::new(1 << 20);
+        let mut reservation = budget.try_reserve(1 << 20).unwrap();
+        assert!(budget.try_reserve(1).is_none());
+        reservation.shrink_to(1025);
+        assert_eq!((reservation.bytes(), budget.available_bytes()), (2048, (1 << 20) - 2048));
+        // It does not grow again.
+        reservation.shrink_to(1 << 20);
+        assert_eq!(reservation.bytes(), 2048);
+        drop(reservation);
+        assert_eq!(budget.available_bytes(), 1 << 20);
+    }
 }

@@ -238,10 +238,17 @@ fn number_keys(images: &Images<'_>) -> Result<Keys, JdbcError> {
         };
         ranges.push((at, op, key, old));
     }
+    let bytes_of = |range: &std::ops::Range<usize>| buffer.get(range.clone()).unwrap_or_default();
+    // Rows that were written in the order of their keys, as bulk loads and sequences do, need neither a table of keys nor sorting.
+    let is_ascending = ranges.is_sorted_by(|(_, _, key, _), (_, _, next, _)| bytes_of(key) < bytes_of(next));
+    if is_ascending && ranges.iter().all(|(_, op, ..)| *op != Op::Move) {
+        let steps = ranges.iter().zip(0..).map(|(&(at, op, ..), number)| (at, op, number, number)).collect();
+        return Ok(Keys { steps, sorted: (0..ranges.len() as u32).collect() });
+    }
     let mut numbers: HashMap<&[u8], u32> = HashMap::with_capacity(ranges.len());
     let mut number = |range: &std::ops::Range<usize>| {
         let next = numbers.len() as u32;
-        *numbers.entry(buffer.get(range.clone()).unwrap_or_default()).or_insert(next)
+        *numbers.entry(bytes_of(range)).or_insert(next)
     };
     let mut steps = Vec::with_capacity(ranges.len());
     for (at, op, key, old) in &ranges {

@@ -4,6 +4,8 @@
 //! through a double.
 use std::fmt::Write;
 
+use uuid::Uuid;
+
 use crate::{
     cell::{Cell, Values},
     iso,
@@ -82,16 +84,8 @@ pub(crate) fn special_float(value: f64) -> &'static str {
 
 /// Appends a UUID in its usual form.
 pub(crate) fn write_uuid(out: &mut String, bytes: &[u8]) {
-    let mut text = [b'-'; 36];
-    // Two digits a byte, and a dash after the bytes 3, 5, 7 and 9.
-    let places = (0..36usize).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    for (place, digit) in places.zip(digits) {
-        if let Some(slot) = text.get_mut(place) {
-            *slot = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
-        }
-    }
-    iso::push_ascii(out, &text);
+    let uuid = Uuid::from_slice(bytes).unwrap_or_default();
+    out.push_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
 }
 
 fn write_hex(out: &mut String, bytes: &[u8]) {
