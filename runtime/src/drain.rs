@@ -25,7 +25,7 @@ use crate::{
 /// How much of the log is read and decoded at once, at most.
 const READ_BYTES_MAX: usize = 2 << 20;
 
-/// Under `--once`, a file is begun when this much of the log waits for it.
+/// Under `--once`, a file is begun, and gone on with, when this much of the log waits for it.
 const EARLY_BYTES: u64 = 8 << 20;
 
 /// What all topics of one sink share.
@@ -156,16 +156,22 @@ struct More {
 }
 
 impl More {
-    /// Waits for more. False if there will be none: everything committed was read after the run's end was known.
-    async fn comes(&mut self, mut shutdown: Shutdown) -> bool {
-        let Some(commits) = self.commits.as_mut().filter(|_| !self.finishing) else { return false };
-        tokio::select! {
-            committed = commits.changed() => committed.is_ok(),
-            _ = self.finish.wait_for(|finish| *finish) => {
-                self.finishing = true;
-                true
+    /// Waits until `enough` has come, or the last of it: a reader that is woken by every commit takes time from the source, which is still at work.
+    /// False if there will be none: everything committed was read after the run's end was known.
+    async fn comes(&mut self, mut shutdown: Shutdown, enough: impl Fn() -> Result<bool, Failure>) -> Result<bool, Failure> {
+        let Some(commits) = self.commits.as_mut().filter(|_| !self.finishing) else { return Ok(false) };
+        loop {
+            tokio::select! {
+                committed = commits.changed() => if committed.is_err() { return Ok(false) },
+                _ = self.finish.wait_for(|finish| *finish) => {
+                    self.finishing = true;
+                    return Ok(true);
+                }
+                () = shutdown.requested() => return Ok(false),
             }
-            () = shutdown.requested() => false,
+            if enough()? {
+                return Ok(true);
+            }
         }
     }
 }
@@ -252,7 +258,7 @@ async fn write_one(
         let inputs = match taken.step {
             Step::CaughtUp => {
                 drop(taken.reservation);
-                if more.comes(context.shutdown.clone()).await {
+                if more.comes(context.shutdown.clone(), || waits(topic, unit)).await? {
                     continue;
                 }
                 break;

@@ -21,6 +21,9 @@ pub struct Cost {
     pub server: f64,
     /// The client's peak resident memory in MiB.
     pub peak_mib: f64,
+    /// Of a PostgreSQL server's process that sends its log: seconds that it ran, and that it could have run but for other processes. The rest of the
+    /// time it waited, for room in the socket above all.
+    pub sender: (f64, f64),
 }
 
 /// A process id's processor seconds; with those of children that it has waited for, if asked.
@@ -50,6 +53,20 @@ pub fn server_seconds(postmaster: u32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
     let living: f64 = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(|pid| cpu_seconds(pid, true)).sum();
     cpu_seconds(postmaster, true) + living
+}
+
+/// The process of a PostgreSQL server that sends its log to a client, if there is one.
+fn sender(postmaster: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
+    let is_sender = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("walsender"));
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_sender)
+}
+
+/// Seconds that a process ran, and that it waited for a processor.
+fn scheduled(pid: u32) -> Option<(f64, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let mut nanos = text.split_whitespace().map_while(|number| number.parse::<f64>().ok());
+    Some((nanos.next()? / 1e9, nanos.next()? / 1e9))
 }
 
 /// Runs commands at the same time to their ends. Panics with what they printed if one fails.
@@ -84,6 +101,7 @@ pub fn run(commands: Vec<Command>, postmaster: u32) -> Cost {
     let mut cost = Cost::default();
     let mut peaks = vec![0.0_f64; children.len()];
     let mut ends = vec![None; children.len()];
+    let mut sends = None;
     // A process that has ended keeps its times until it is waited for.
     while ends.iter().any(Option::is_none) {
         for (i, child) in children.iter().enumerate() {
@@ -95,6 +113,8 @@ pub fn run(commands: Vec<Command>, postmaster: u32) -> Cost {
                 }
             }
         }
+        sends = sends.or_else(|| sender(postmaster));
+        cost.sender = sends.and_then(scheduled).unwrap_or(cost.sender);
         thread::sleep(Duration::from_millis(5));
     }
     cost.wall = ends.into_iter().flatten().fold(0.0, f64::max);

@@ -53,6 +53,11 @@ impl Cases {
         self.0[case].1.median(|cost| cost.client) / (rows as f64 / 1e6)
     }
 
+    /// The median of any figure of a case's runs.
+    pub fn median(&self, case: usize, figure: impl Fn(&Cost) -> f64) -> f64 {
+        self.0[case].1.median(figure)
+    }
+
     /// The highest peak of a case's memory in MiB.
     pub fn peak(&self, case: usize) -> f64 {
         self.0[case].1.peak()

@@ -69,6 +69,17 @@ pub fn measure(kind: Kind, options: &Options, report: &mut Report) {
         cost
     });
     report.table(rows, &costs);
+    report.note("The server's process that sends, in parts of the run: what it waits for beside processors is room in the socket, that is, its reader.");
+    let senders = cases.iter().enumerate().map(|(i, case)| {
+        let percent = |seconds: fn(&Cost) -> f64| format!("{:.0} %", 100.0 * costs.median(i, |cost| seconds(cost) / cost.wall));
+        vec![
+            case.name(),
+            percent(|cost| cost.sender.0),
+            percent(|cost| cost.sender.1),
+            percent(|cost| cost.wall - cost.sender.0 - cost.sender.1),
+        ]
+    });
+    report.grid(&["case", "runs", "waits for a processor", "waits for its reader"], senders);
     targets(report, kind, rows, &cases, &costs);
 }
 
