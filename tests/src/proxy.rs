@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// A TCP connection in between that can be cut, stalled, or refused.
+/// A TCP connection in between that can be cut, stalled, slowed down, or refused.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -21,6 +21,8 @@ struct State {
     stalled: AtomicBool,
     /// Bytes that the server may still send before everything is held back.
     allowance: AtomicI64,
+    /// Bytes of the server's that go on in a second.
+    rate: AtomicU64,
     refusing: AtomicBool,
     refused: AtomicU64,
     stopped: AtomicBool,
@@ -36,6 +38,7 @@ impl Proxy {
         let state = Arc::new(State {
             stalled: AtomicBool::new(false),
             allowance: AtomicI64::new(i64::MAX),
+            rate: AtomicU64::new(u64::MAX),
             refusing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -91,6 +94,11 @@ impl Proxy {
     pub fn stall_after(&self, bytes: u64) {
         self.state.stalled.store(false, Ordering::SeqCst);
         self.state.allowance.store(bytes as i64, Ordering::SeqCst);
+    }
+
+    /// From now on, each connection passes on that many of the server's bytes in a second.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.state.rate.store(bytes_per_second, Ordering::SeqCst);
     }
 
     /// Whether bytes are held back now.
@@ -150,6 +158,9 @@ fn forward(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &Stat
                 return;
             }
             state.forwarded.fetch_add(now as u64, Ordering::SeqCst);
+            if is_answer {
+                thread::sleep(Duration::from_secs_f64(now as f64 / state.rate.load(Ordering::SeqCst) as f64));
+            }
             rest = &rest[now..];
         }
     }

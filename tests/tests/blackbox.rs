@@ -27,6 +27,8 @@ mod log_files;
 mod many_tables;
 #[path = "blackbox/mysql.rs"]
 mod mysql;
+#[path = "blackbox/mysql_faults.rs"]
+mod mysql_faults;
 #[path = "blackbox/paused_writer.rs"]
 mod paused_writer;
 #[path = "blackbox/pipeline_files.rs"]

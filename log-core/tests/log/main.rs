@@ -5,6 +5,7 @@ mod compaction;
 mod crash;
 mod damage;
 mod internal_topics;
+mod kills;
 mod model;
 mod read_only;
 mod repair;

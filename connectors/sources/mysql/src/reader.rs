@@ -17,7 +17,7 @@ use crate::{
     config::Settings,
     dump,
     error::MySqlError,
-    event::{ChecksumAlgorithm, Event, EventHeader, FormatDescription, TransactionPayload, code},
+    event::{CHECKSUM_BYTES, ChecksumAlgorithm, Event, EventHeader, FormatDescription, TransactionPayload, code},
     on_demand::OnDemand,
     place::Place,
     position::{Point, Position, Prepared},
@@ -33,7 +33,6 @@ const READ_BUFFER_BYTES: usize = 512 << 10;
 const SILENCE: Duration = Duration::from_secs(60);
 const SILENCE_AT_START: Duration = Duration::from_secs(600);
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-const CHECKSUM_BYTES: usize = 4;
 
 /// What the thread is given.
 pub(crate) struct Reader {
@@ -120,8 +119,6 @@ struct Stream<'a> {
     reader: &'a mut Reader,
     state: StreamState,
     envelope: Envelope,
-    /// Pieces of a rows event that came divided, and how many there are.
-    fragments: Vec<u8>,
     received_at: Instant,
     heard: bool,
     reported: Option<Instant>,
@@ -144,7 +141,6 @@ impl<'a> Stream<'a> {
             reader,
             state,
             envelope: Envelope::new(),
-            fragments: Vec::new(),
             received_at: Instant::now(),
             heard: false,
             reported: None,
@@ -209,7 +205,6 @@ impl<'a> Stream<'a> {
         self.state.reached(&header);
         match header.event_type {
             code::TRANSACTION_PAYLOAD => self.payload(&header, body)?,
-            code::PARTIAL_ROW_DATA => self.fragment(&header, body)?,
             _ => {
                 if let Next::Replay(prepared) = self.state.handle(&header, body)? {
                     self.replay(&prepared)?;
@@ -247,25 +242,6 @@ impl<'a> Stream<'a> {
 
     fn parsed<'b>(&self, header: &EventHeader, body: &'b [u8], scratch: &'b mut Vec<u8>) -> Result<Event<'b>, MySqlError> {
         Event::parse(header, body, scratch).map_err(|problem| self.state.event_error(problem))
-    }
-
-    /// A piece of a rows event. The last makes it whole.
-    fn fragment(&mut self, header: &EventHeader, body: &[u8]) -> Result<(), MySqlError> {
-        let mut scratch = Vec::new();
-        let Event::RowsFragment(fragment) = self.parsed(header, body, &mut scratch)? else { return Ok(()) };
-        if fragment.number == 1 {
-            self.fragments.clear();
-        }
-        self.fragments.extend_from_slice(fragment.data);
-        if fragment.number < fragment.total {
-            return Ok(());
-        }
-        let whole = std::mem::take(&mut self.fragments);
-        let (header, body) = EventHeader::parse(&whole).map_err(|problem| self.state.event_error(problem))?;
-        if header.event_size as usize != whole.len() && header.event_size as usize != whole.len() + CHECKSUM_BYTES {
-            return Err(MySqlError::protocol("a divided event whose pieces do not add up"));
-        }
-        self.state.handle(&header, body).map(|_| ())
     }
 
     /// The rows of a transaction that was prepared by `XA PREPARE`, read again now that it is committed.

@@ -17,7 +17,7 @@ use crate::{
     config::Settings,
     decode::{Charsets, RowsProblem, Shape, Stamp, TableDefinition, TableRows},
     error::MySqlError,
-    event::{Event, EventHeader, EventProblem, RowsEvent, TableMap, TableMapEvent},
+    event::{Event, EventHeader, EventProblem, Fragments, RowsEvent, TableMap, TableMapEvent},
     place::Place,
     position::{Position, Prepared, Progress, Requested},
     tables::Tables,
@@ -57,6 +57,8 @@ pub(crate) struct StreamState {
     place: Place,
     replay: Replay,
     scratch: Vec<u8>,
+    /// Pieces of a rows event that comes divided.
+    fragments: Fragments,
     /// Any table has a snapshot that the stream has not passed.
     has_points: bool,
     /// The position moved since the last group.
@@ -80,6 +82,7 @@ impl StreamState {
             position,
             replay: Replay::No,
             scratch: Vec::new(),
+            fragments: Fragments::default(),
             has_points,
             moved: false,
             group: GroupBuilder::default(),
@@ -203,6 +206,9 @@ impl StreamState {
 
     #[inline]
     fn take(&mut self, header: &EventHeader, event: Event<'_>, bytes: usize) -> Result<Next, MySqlError> {
+        if self.fragments.is_open() && !matches!(event, Event::RowsFragment(_) | Event::Heartbeat { .. }) {
+            return Err(MySqlError::protocol("a divided rows event whose last pieces are missing"));
+        }
         match event {
             Event::Rows(event) => self.rows(header, &event, bytes)?,
             Event::TableMap(event) => self.table_map(&event)?,
@@ -223,9 +229,14 @@ impl StreamState {
             }
             Event::MariadbGtidList(_) | Event::PreviousGtids(_) | Event::RowsQuery(_) | Event::StartEncryption => {}
             Event::Stop | Event::Other(_) => {}
-            Event::TransactionPayload(_) | Event::RowsFragment(_) => {
-                return Err(MySqlError::protocol("a compressed or divided event within another"));
+            Event::RowsFragment(fragment) => {
+                let whole = self.fragments.push(&fragment).map_err(|problem| self.event_error(problem))?;
+                if let Some(whole) = whole {
+                    let (header, body) = EventHeader::parse(&whole).map_err(|problem| self.event_error(problem))?;
+                    return self.handle(&header, body);
+                }
             }
+            Event::TransactionPayload(_) => return Err(MySqlError::protocol("a compressed transaction within another")),
         }
         Ok(Next::Continue)
     }

@@ -15,7 +15,7 @@ pub(crate) use self::{
     bytes::Bytes,
     control::{ChecksumAlgorithm, FormatDescription, Query},
     gtid::{MariadbGtid, MysqlGtid},
-    payload::{RowsFragment, TransactionPayload, ZlibHeader, inflate},
+    payload::{Fragments, RowsFragment, TransactionPayload, ZlibHeader, inflate},
     query::{DefinitionVerb, QualifiedName, Statement, classify},
     rows::{Bitmap, RowsEvent, RowsOp},
     table_map::{TableMap, TableMapColumn, TableMapEvent, column_type},
@@ -69,6 +69,9 @@ pub(crate) mod code {
 
 /// Header flag: the event was made by the server for this connection and stands in no file (a first rotate event, for example).
 pub(crate) const FLAG_ARTIFICIAL: u16 = 0x20;
+
+/// What a checksum takes behind an event.
+pub(crate) const CHECKSUM_BYTES: usize = 4;
 
 /// Header flag: a reader that does not know the event may pass over it.
 const FLAG_IGNORABLE: u16 = 0x80;

@@ -5,7 +5,7 @@ use miniz_oxide::inflate::{
     core::{DecompressorOxide, decompress, inflate_flags},
 };
 
-use super::{Bytes, EventHeader, EventProblem};
+use super::{Bytes, CHECKSUM_BYTES, EventHeader, EventProblem};
 
 /// No deflate stream of that many bytes yields more than this many times as much.
 const DEFLATE_RATIO_MAX: usize = 1032;
@@ -151,6 +151,44 @@ impl<'a> RowsFragment<'a> {
         }
         let event_size = if flags & 1 != 0 { Some(bytes.u64()?) } else { None };
         Ok(Self { total, number, event_size, data: bytes.rest() })
+    }
+}
+
+/// Puts the pieces of divided rows events together.
+#[derive(Debug, Default)]
+pub(crate) struct Fragments {
+    bytes: Vec<u8>,
+    /// The number of the last piece that was taken.
+    last: u32,
+}
+
+impl Fragments {
+    /// Whether more pieces must follow.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.last > 0
+    }
+
+    /// Takes a piece. The last one makes an event: its header, its body and perhaps a checksum. Pieces must come in order, with none missing.
+    pub(crate) fn push(&mut self, piece: &RowsFragment<'_>) -> Result<Option<Vec<u8>>, EventProblem> {
+        let malformed = |problem| Err(EventProblem::Malformed { event: RowsFragment::WHAT, problem });
+        if piece.number == 1 {
+            self.bytes.clear();
+        } else if piece.number != self.last + 1 {
+            return malformed("a piece is missing");
+        }
+        self.bytes.extend_from_slice(piece.data);
+        self.last = piece.number;
+        if piece.number < piece.total {
+            return Ok(None);
+        }
+        self.last = 0;
+        let whole = std::mem::take(&mut self.bytes);
+        let (header, _) = EventHeader::parse(&whole)?;
+        if ![0, CHECKSUM_BYTES].contains(&(header.event_size as usize).wrapping_sub(whole.len())) {
+            return malformed("pieces that do not add up");
+        }
+        Ok(Some(whole))
     }
 }
 

@@ -148,6 +148,47 @@ fn what_must_not_be_passed_over_stops() {
     }
 }
 
+/// A rows event with its header in three pieces of `binlog_row_event_fragment_threshold`, as MariaDB 12.3 divides it.
+fn divided(rows: &[u8]) -> [Vec<u8>; 3] {
+    let mut whole = vec![1, 0, 0, 0, code::WRITE_ROWS, 7, 0, 0, 0];
+    whole.extend((19 + rows.len() as u32).to_le_bytes());
+    whole.extend([0; 6]);
+    whole.extend(rows);
+    let piece = |number: u32, size: &[u8], data: &[u8]| {
+        let flag = u8::from(!size.is_empty());
+        [&3u32.to_le_bytes()[..], &number.to_le_bytes(), &[flag], size, data].concat()
+    };
+    let size = (whole.len() as u64).to_le_bytes();
+    [piece(1, &size, &whole[..7]), piece(2, &[], &whole[7..25]), piece(3, &[], &whole[25..])]
+}
+
+#[test]
+fn mdb_04_divided_rows_events_are_put_together() {
+    let (begin, map, other) = (mariadb_gtid(6), table_map(3, "t"), table_map(4, "other"));
+    let (captured, left_out) = (divided(&insert(3, &[1, 2])), divided(&insert(4, &[9])));
+    let mut events: Vec<(u8, u32, &[u8])> =
+        vec![(code::MARIADB_GTID, 1010, &begin), (code::TABLE_MAP, 1020, &map), (code::TABLE_MAP, 1030, &other)];
+    for (index, piece) in left_out.iter().chain(&captured).enumerate() {
+        events.push((code::PARTIAL_ROW_DATA, 1040 + index as u32, piece));
+    }
+    events.push((code::XID, 1100, XID));
+    let mut whole = state(Some("0-7-5"));
+    feed(&mut whole, &events).unwrap();
+    let (batches, _) = whole.take_group().unwrap();
+    assert_eq!(
+        batches.iter().map(|batch| (batch.schema.table().to_string(), batch.len())).collect::<Vec<_>>(),
+        [("d.t".into(), 2)]
+    );
+    assert_eq!(whole.position().done.gtids.as_ref().unwrap().to_string(), "0-7-6");
+    // A piece that is missing takes its rows with it: never in silence, wherever it stood.
+    for missing in 6..9 {
+        let mut short = events.clone();
+        short.remove(missing);
+        let error = feed(&mut state(Some("0-7-5")), &short).unwrap_err();
+        assert!(error.to_string().contains("missing") && error.recovery() == Recovery::Stop, "{missing}: {error}");
+    }
+}
+
 #[test]
 fn statements_of_other_databases_are_no_harm() {
     let check = |database: &str, text: &str| {
