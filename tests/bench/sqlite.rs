@@ -50,6 +50,8 @@ pub fn measure(options: &Options, report: &mut Report) {
             stage = Some(dir);
         }
         let dir = stage.as_ref().expect("the first case makes it").path();
+        // What was written before is no case's to write back.
+        assert!(Command::new("sync").status().expect("sync").success());
         run(vec![if case == 0 { c(dir, "changes.txt") } else { mainstem(options, dir, true) }], server.pid())
     });
     let _ = fs::remove_file(&program);

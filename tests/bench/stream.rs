@@ -69,7 +69,12 @@ pub fn measure(kind: Kind, options: &Options, report: &mut Report) {
         cost
     });
     report.table(rows, &costs);
-    report.note("The server's process that sends, in parts of the run: what it waits for beside processors is room in the socket, that is, its reader.");
+    report.note(
+        "The server's process that sends, in parts of the run: what it waits for beside processors is room in the socket, that is, its reader; and \
+         what is left to do when it has sent everything. The kernel holds some 270 small messages of a unix socket. A server that sends a \
+         transaction it has decoded fills that in half a millisecond, and stalls if its reader, which shares the other processor with encoding and \
+         sinks, gets its turn later. Over TCP there is room for thousands.",
+    );
     let senders = cases.iter().enumerate().map(|(i, case)| {
         let percent = |seconds: fn(&Cost) -> f64| format!("{:.0} %", 100.0 * costs.median(i, |cost| seconds(cost) / cost.wall));
         vec![
