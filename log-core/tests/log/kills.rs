@@ -134,6 +134,7 @@ fn pipelines_write_side_by_side() {
     check(dir.path(), &told.into_inner().unwrap(), "not killed");
 }
 
+/// A failure names the kill; MAINSTEM_KILLS_FIRST begins with another one.
 #[test]
 fn log_crash_01_five_hundred_kills_lose_nothing_that_was_committed() {
     let first = std::env::var("MAINSTEM_KILLS_FIRST").map_or(0, |first| first.parse().expect("a number"));
