@@ -5,7 +5,6 @@ mod compaction;
 mod crash;
 mod damage;
 mod internal_topics;
-mod kills;
 mod model;
 mod read_only;
 mod repair;
