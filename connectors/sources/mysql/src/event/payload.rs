@@ -5,7 +5,7 @@ use miniz_oxide::inflate::{
     core::{DecompressorOxide, decompress, inflate_flags},
 };
 
-use super::{Bytes, CHECKSUM_BYTES, EventHeader, EventProblem};
+use super::{Bytes, CHECKSUM_BYTES, EventHeader, EventProblem, code};
 
 /// No deflate stream of that many bytes yields more than this many times as much.
 const DEFLATE_RATIO_MAX: usize = 1032;
@@ -188,6 +188,9 @@ impl Fragments {
         if ![0, CHECKSUM_BYTES].contains(&(header.event_size as usize).wrapping_sub(whole.len())) {
             return malformed("pieces that do not add up");
         }
+        if header.event_type == code::PARTIAL_ROW_DATA {
+            return malformed("a divided event within another");
+        }
         Ok(Some(whole))
     }
 }
@@ -234,7 +237,6 @@ pub(crate) fn inflate(data: &[u8], len: usize, header: ZlibHeader, out: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::code;
 
     fn event(event_type: u8, body: &[u8]) -> Vec<u8> {
         let mut event = vec![0; EventHeader::LEN];

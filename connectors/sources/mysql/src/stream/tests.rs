@@ -149,8 +149,8 @@ fn what_must_not_be_passed_over_stops() {
 }
 
 /// A rows event with its header in three pieces of `binlog_row_event_fragment_threshold`, as MariaDB 12.3 divides it.
-fn divided(rows: &[u8]) -> [Vec<u8>; 3] {
-    let mut whole = vec![1, 0, 0, 0, code::WRITE_ROWS, 7, 0, 0, 0];
+fn divided(event_type: u8, rows: &[u8]) -> [Vec<u8>; 3] {
+    let mut whole = vec![1, 0, 0, 0, event_type, 7, 0, 0, 0];
     whole.extend((19 + rows.len() as u32).to_le_bytes());
     whole.extend([0; 6]);
     whole.extend(rows);
@@ -165,7 +165,7 @@ fn divided(rows: &[u8]) -> [Vec<u8>; 3] {
 #[test]
 fn mdb_04_divided_rows_events_are_put_together() {
     let (begin, map, other) = (mariadb_gtid(6), table_map(3, "t"), table_map(4, "other"));
-    let (captured, left_out) = (divided(&insert(3, &[1, 2])), divided(&insert(4, &[9])));
+    let (captured, left_out) = (divided(code::WRITE_ROWS, &insert(3, &[1, 2])), divided(code::WRITE_ROWS, &insert(4, &[9])));
     let mut events: Vec<(u8, u32, &[u8])> =
         vec![(code::MARIADB_GTID, 1010, &begin), (code::TABLE_MAP, 1020, &map), (code::TABLE_MAP, 1030, &other)];
     for (index, piece) in left_out.iter().chain(&captured).enumerate() {
@@ -187,6 +187,10 @@ fn mdb_04_divided_rows_events_are_put_together() {
         let error = feed(&mut state(Some("0-7-5")), &short).unwrap_err();
         assert!(error.to_string().contains("missing") && error.recovery() == Recovery::Stop, "{missing}: {error}");
     }
+    let nested = divided(code::PARTIAL_ROW_DATA, &captured[0]);
+    let mut state = state(None);
+    let error = nested.iter().find_map(|piece| feed(&mut state, &[(code::PARTIAL_ROW_DATA, 0, piece)]).err()).unwrap();
+    assert!(error.to_string().contains("within another"), "{error}");
 }
 
 #[test]
