@@ -50,10 +50,11 @@ host all,replication all 127.0.0.1/32 trust
 /// It speaks TLS when the setting `ssl` is `on` (see [`has_tls`](Self::has_tls)), with a certificate for `localhost`.
 #[derive(Debug)]
 pub struct PgServer {
-    dir: TempDir,
     bin: PathBuf,
     port: u16,
+    /// Before the folder: a server whose folder is gone cannot be told to stop, and only looks for it once a minute.
     _guard: Guard,
+    dir: TempDir,
 }
 
 impl PgServer {

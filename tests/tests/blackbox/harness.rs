@@ -3,7 +3,8 @@
 use std::{fs, panic::catch_unwind, process::Command};
 
 use mainstem_tests::{
-    Answer, Guard, PgServer, Proxy, S3Front, Weed, compare_parquet, compare_warehouse, python, repository, table, wait_until,
+    Answer, Guard, PgServer, PgVersion, Proxy, S3Front, Weed, compare_parquet, compare_warehouse, python, repository, table,
+    wait_until,
 };
 
 #[test]
@@ -116,4 +117,14 @@ fn the_front_of_the_s3_server_passes_requests_on_and_can_lie() {
     assert!(!client(&["create-bucket", "forbidden"]), "{:?}", front.requests());
     assert_eq!(weed.objects("probe"), ["object"]);
     assert!(weed.objects("harness").is_empty());
+}
+
+#[test]
+fn servers_that_are_dropped_are_gone_with_their_folders() {
+    let server = PgServer::start(PgVersion::V15);
+    let (pid, folder) = (server.pid(), server.socket_dir().to_owned());
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    assert!(process.exists() && folder.exists());
+    drop(server);
+    assert!(!process.exists() && !folder.exists());
 }
