@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,7 +125,7 @@ fn check(dir: &Path, told: &BTreeMap<String, u64>, what: &str) {
 /// The process that is killed.
 fn write_until_killed(dir: &Path) {
     let seed = std::env::var(SEED).expect("a seed").parse().expect("a number");
-    write(dir, seed, Instant::now() + Duration::from_secs(60), |name, sequence| {
+    write(dir, seed, Instant::now() + Duration::from_secs(120), |name, sequence| {
         // Past the test harness, which keeps what tests print.
         let line = format!("committed {name} {sequence}\n");
         std::io::stdout().write_all(line.as_bytes()).expect("standard output");
@@ -153,17 +154,23 @@ fn log_crash_01_five_hundred_kills_lose_nothing_that_was_committed() {
             .spawn()
             .expect("the writer");
         let lines = BufReader::new(writer.stdout.take().expect("its output")).lines();
+        let (wrote, has_written) = mpsc::channel();
         let reader = thread::spawn(move || {
             let mut told = Vec::new();
             for line in lines.map_while(Result::ok) {
                 if let Some((name, sequence)) = line.strip_prefix("committed ").and_then(|rest| rest.split_once(' ')) {
                     told.push((name.to_owned(), sequence.parse::<u64>().expect("a number")));
+                    // Nobody may listen any more.
+                    let _ = wrote.send(());
                 }
             }
             told
         });
-        // Before it has opened the log, in the middle of its recovery, and while it writes.
-        thread::sleep(Duration::from_micros(Random::new(kill).below(40_000)));
+        // Every second one while it writes, however slow the machine is; the others also before the log is open, and within its recovery.
+        if kill % 2 == 1 {
+            has_written.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("kill {kill}: nothing was committed"));
+        }
+        thread::sleep(Duration::from_micros(Random::new(kill).below(20_000)));
         writer.kill().expect("kill");
         let status = writer.wait().expect("wait");
         assert!(!status.success() && status.code().is_none(), "the writer ended by itself: {status}");
