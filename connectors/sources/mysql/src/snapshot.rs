@@ -14,7 +14,7 @@ use std::{
 };
 
 use connector_api::{ChangeGroup, Identity, Op, SnapshotProgress, TableName};
-use source_tailing::{GroupBuilder, Memory, group_bytes_max};
+use source_tailing::{GroupBuilder, Memory, Pace, group_bytes_max};
 use tracing::info;
 
 use crate::{
@@ -261,6 +261,7 @@ impl<'a> Attempt<'a> {
         let limit = group_bytes_max(self.reader.context.budget.total_bytes());
         let mut heard = Instant::now();
         client.connection().set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut pace = Pace::new(client.connection().is_unix());
         loop {
             let group = &mut worker.group;
             let step = client.take_rows(&doing, |packet| {
@@ -278,7 +279,7 @@ impl<'a> Attempt<'a> {
                 worker.group.batches.push(rows.finish().map_err(rows_error)?);
                 self.hand_over(worker)?;
             }
-            match client.connection().fill()? {
+            match client.connection().fill_paced(&mut pace)? {
                 Some(_) => heard = Instant::now(),
                 None if heard.elapsed() > SILENCE => {
                     let address = client.connection().address().to_owned();
