@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::Range};
 
 use source_tailing::codec::{Reader, put_number, put_text};
+use uuid::Uuid;
 
 use crate::{
     event::{MariadbGtid, MysqlGtid},
@@ -12,16 +13,13 @@ use crate::{
 /// Who numbers transactions in MySQL: a server's UUID and, since 8.3, a tag (mostly empty).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Numberer {
-    uuid: [u8; 16],
+    uuid: u128,
     tag: String,
 }
 
 impl fmt::Display for Numberer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.uuid.iter().enumerate() {
-            let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
-            write!(f, "{dash}{byte:02x}")?;
-        }
+        Uuid::from_u128(self.uuid).fmt(f)?;
         if self.tag.is_empty() { Ok(()) } else { write!(f, ":{}", self.tag) }
     }
 }
@@ -134,7 +132,7 @@ impl MySqlSet {
         let count = self.ranges.len() as u64;
         let mut out = if tagged { (count << 8 | 1 << 56).to_le_bytes().to_vec() } else { count.to_le_bytes().to_vec() };
         for (numberer, ranges) in &self.ranges {
-            out.extend(numberer.uuid);
+            out.extend(numberer.uuid.to_be_bytes());
             if tagged {
                 out.push((numberer.tag.len() as u8) << 1);
                 out.extend(numberer.tag.as_bytes());
@@ -149,10 +147,8 @@ impl MySqlSet {
     }
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    let number = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
-    Some(number.to_be_bytes())
+fn parse_uuid(text: &str) -> Option<u128> {
+    Uuid::try_parse(text).ok().map(|uuid| uuid.as_u128())
 }
 
 /// `uuid:1-5:7,uuid:tag:1-3`
@@ -248,7 +244,7 @@ impl GtidSet {
             Self::MySql(set) => {
                 put_number(out, set.ranges.len() as u64);
                 for (numberer, ranges) in &set.ranges {
-                    out.extend(numberer.uuid);
+                    out.extend(numberer.uuid.to_be_bytes());
                     put_text(out, &numberer.tag);
                     put_number(out, ranges.len() as u64);
                     let mut previous = 0;
@@ -276,7 +272,7 @@ impl GtidSet {
             Flavor::MySql => {
                 let mut set = MySqlSet::default();
                 for _ in 0..count {
-                    let numberer = Numberer { uuid: reader.array()?, tag: reader.text()?.to_owned() };
+                    let numberer = Numberer { uuid: u128::from_be_bytes(reader.array()?), tag: reader.text()?.to_owned() };
                     let mut ranges = Vec::new();
                     let mut previous = 0u64;
                     for _ in 0..reader.number()? {

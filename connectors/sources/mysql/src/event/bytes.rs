@@ -39,7 +39,7 @@ impl<'a> Bytes<'a> {
     }
 
     #[inline]
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], EventProblem> {
+    pub(super) fn chunk<const N: usize>(&mut self) -> Result<[u8; N], EventProblem> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.cut_off())?;
         self.rest = rest;
         Ok(*taken)

@@ -1,12 +1,15 @@
 use std::fmt;
 
+use uuid::Uuid;
+
 use super::{Bytes, EventProblem};
 
 /// The beginning of a transaction in MySQL's log, with its identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct MysqlGtid<'a> {
-    /// The server where the transaction was made. All zero in anonymous transactions.
-    pub uuid: [u8; 16],
+    /// The UUID of the server where the transaction was made, its first byte on top. Zero in anonymous transactions. A number, as it is compared for
+    /// each transaction.
+    pub uuid: u128,
     /// The tag (MySQL 8.3 and later), empty if there is none.
     pub tag: &'a str,
     /// The transaction's number, from 1. 0 in anonymous transactions.
@@ -22,10 +25,7 @@ pub(crate) struct MysqlGtid<'a> {
 /// `UUID:NUMBER` or `UUID:TAG:NUMBER`.
 impl fmt::Display for MysqlGtid<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.uuid.iter().enumerate() {
-            let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
-            write!(f, "{dash}{byte:02x}")?;
-        }
+        Uuid::from_u128(self.uuid).fmt(f)?;
         if !self.tag.is_empty() {
             write!(f, ":{}", self.tag)?;
         }
@@ -42,9 +42,7 @@ impl<'a> MysqlGtid<'a> {
     pub(super) fn parse(body: &[u8]) -> Result<Self, EventProblem> {
         let mut bytes = Bytes::new(body, Self::WHAT);
         let _flags = bytes.u8()?;
-        let mut uuid = [0; 16];
-        uuid.copy_from_slice(bytes.take(16)?);
-        let mut gtid = Self { uuid, number: bytes.u64()?, ..Self::default() };
+        let mut gtid = Self { uuid: u128::from_be_bytes(bytes.chunk()?), number: bytes.u64()?, ..Self::default() };
         // Servers before 8.0 end here or after the logical clock.
         if bytes.rest().len() < 1 + 16 + 7 || bytes.u8()? != 2 {
             return Ok(gtid);
@@ -76,8 +74,9 @@ impl<'a> MysqlGtid<'a> {
         while !bytes.is_empty() {
             match variable(&mut bytes)? {
                 1 => {
-                    for byte in &mut gtid.uuid {
-                        *byte = u8::try_from(variable(&mut bytes)?).map_err(|_| malformed("a UUID that is none"))?;
+                    for _ in 0..16 {
+                        let byte = u8::try_from(variable(&mut bytes)?).map_err(|_| malformed("a UUID that is none"))?;
+                        gtid.uuid = gtid.uuid << 8 | u128::from(byte);
                     }
                 }
                 // Signed numbers carry their sign in the lowest bit.

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Number {
     None,
-    MySql { uuid: [u8; 16], number: u64 },
+    MySql { uuid: u128, number: u64 },
     MariaDb(MariadbGtid),
 }
 
