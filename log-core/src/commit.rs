@@ -1,19 +1,18 @@
 //! Where the batches of one commit go, and the writing of them.
 
+use std::collections::HashSet;
 use std::iter;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::watch;
-
 use crate::batch::EncodedBatch;
 use crate::durable_file::{self, DurableFile};
 use crate::error::{LogError, Result};
-use crate::journal::format::{self, Piece};
+use crate::journal::format::{self, CommitPlace, Piece};
 use crate::open_files::OpenFiles;
-use crate::partition::{Offset, Partition, PartitionId};
+use crate::partition::{Offset, Partition, PartitionId, Tail};
 use crate::pipeline::Dirty;
 use crate::segment::{BatchPlace, SEGMENT_BYTES_LIMIT, Segment};
 use crate::topic::{Topic, TopicInner};
@@ -90,8 +89,7 @@ impl Plan {
         segment_bytes_max: u64,
     ) {
         let partition = &topic.partitions[number as usize];
-        let (mut segment, mut next_offset) = partition.tail();
-        let mut position = segment.as_ref().map_or(0, |segment| segment.committed_bytes());
+        let Tail { mut segment, mut position, mut next_offset } = partition.tail();
         let mut creates = false;
         let first_piece = self.pieces.len();
         for (index, (_, _, batch)) in (group_start..).zip(group) {
@@ -160,8 +158,16 @@ impl Plan {
         }
     }
 
-    /// Wakes the readers of every topic that got something, once each, and those that wait for any commit.
-    pub(crate) fn notify(&self, commits: &watch::Sender<u64>) {
+    /// Lets the next commit go on behind this one, which readers do not see yet.
+    pub(crate) fn extend_tails(&self) {
+        for piece in &self.pieces {
+            let position = piece.file_position + piece.length;
+            piece.partition().set_tail(Tail { segment: Some(piece.segment.clone()), position, next_offset: piece.next_offset });
+        }
+    }
+
+    /// Wakes the readers of every topic that got something, once each.
+    pub(crate) fn notify(&self) {
         let mut last: Option<&Arc<TopicInner>> = None;
         for piece in &self.pieces {
             if last.is_none_or(|last| !Arc::ptr_eq(last, &piece.topic)) {
@@ -169,7 +175,6 @@ impl Plan {
             }
             last = Some(&piece.topic);
         }
-        commits.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -200,10 +205,12 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
     Ok(())
 }
 
-/// Syncs the journal and the pieces that do not stand in it, all at the same time.
-pub(crate) fn sync(journal: &DurableFile, plan: &Plan, files: &OpenFiles) -> Result<()> {
-    // Each piece has a segment of its own.
-    let pieces = plan.pieces.iter().filter(|piece| !piece.inline).map(Some);
+/// Syncs the journal and the pieces of commits that do not stand in it, all at the same time.
+pub(crate) fn sync(journal: &DurableFile, plans: &[Plan], files: &OpenFiles) -> Result<()> {
+    let mut segments = HashSet::new();
+    let pieces = plans.iter().flat_map(|plan| &plan.pieces).filter(|piece| !piece.inline);
+    // Of several commits many pieces may be in one segment.
+    let pieces = pieces.filter(|piece| segments.insert(Arc::as_ptr(&piece.segment))).map(Some);
     let targets: Vec<_> = iter::once(None).chain(pieces).collect();
     durable_file::sync_together(&targets, |target| match target {
         Some(piece) => sync_piece(piece, files),
@@ -233,7 +240,7 @@ fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
 }
 
 /// Writes the journal entry of the commit into `entry`; returns where its inline bytes begin.
-pub(crate) fn encode(entry: &mut Vec<u8>, plan: &Plan, batches: &[Batch], salt: u64, sequence: u64, position: &[u8]) -> usize {
+pub(crate) fn encode(entry: &mut Vec<u8>, place: CommitPlace, plan: &Plan, batches: &[Batch], position: &[u8]) -> usize {
     let of = |piece: &PlannedPiece| batches.get(piece.batches.clone()).unwrap_or_default();
     let pieces: Vec<Piece> = plan
         .pieces
@@ -257,7 +264,7 @@ pub(crate) fn encode(entry: &mut Vec<u8>, plan: &Plan, batches: &[Batch], salt: 
     let inline = plan.pieces.iter().filter(|piece| piece.inline);
     let inline_bytes: u64 = inline.clone().map(|piece| piece.length).sum();
     let inline = inline.flat_map(of).map(|(_, _, batch)| batch.bytes.as_slice());
-    format::encode_commit(entry, salt, sequence, position, &pieces, inline);
+    format::encode_commit(entry, place, position, &pieces, inline);
     entry.len() - format::TRAILER_BYTES - inline_bytes as usize
 }
 

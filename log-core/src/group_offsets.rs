@@ -23,7 +23,7 @@ use crate::error::{LogError, Result};
 use crate::log::Core;
 use crate::names::SYSTEM_PIPELINE;
 use crate::partition::{Offset, PartitionId};
-use crate::pipeline::CommitSet;
+use crate::pipeline::{CommitSet, Settle};
 use crate::topic::Topic;
 
 const TOPIC: &str = "_offsets";
@@ -259,7 +259,7 @@ fn write(core: &Arc<Core>, topic: &Topic, records: &[(OffsetKey, Option<Offset>)
     }
     let batches = vec![(topic.clone(), 0, builder.finish())];
     let set = CommitSet { batches, position: Bytes::new() };
-    core.pipeline(SYSTEM_PIPELINE).commit(core, None, set).map(|_| ())
+    core.pipeline(SYSTEM_PIPELINE).commit(core, None, set, Settle::Now).map(|_| ())
 }
 
 /// Once the topic has a second segment: writes all offsets anew and removes what came before.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -54,6 +54,18 @@ pub(crate) struct Partition {
     dir_is_durable: AtomicBool,
     pub(crate) files: Arc<OpenFiles>,
     state: RwLock<PartitionState>,
+    /// Where the next commit goes on, if there are some behind the state that readers do not see yet.
+    tail: Mutex<Option<Tail>>,
+}
+
+/// Where a commit goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// The last segment.
+    pub(crate) segment: Option<Arc<Segment>>,
+    /// The byte of it behind the last commit.
+    pub(crate) position: u64,
+    pub(crate) next_offset: Offset,
 }
 
 /// `start_offset <= end_offset`; `segments` are sorted by base offset, and each ends where the next begins. Only a
@@ -89,7 +101,7 @@ impl PartitionState {
 
 impl Partition {
     pub(crate) fn new(dir: PathBuf, files: Arc<OpenFiles>) -> Self {
-        Self { dir, dir_is_durable: AtomicBool::new(false), files, state: RwLock::default() }
+        Self { dir, dir_is_durable: AtomicBool::new(false), files, state: RwLock::default(), tail: Mutex::default() }
     }
 
     /// Makes the directory of the segments.
@@ -122,17 +134,31 @@ impl Partition {
 
     /// Replaces the state: after recovery, or when a read-only log looks again.
     pub(crate) fn set_state(&self, state: PartitionState) {
+        *self.lock_tail() = None;
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// The last segment and the end offset: where a commit goes on.
-    pub(crate) fn tail(&self) -> (Option<Arc<Segment>>, Offset) {
+    /// Where a commit goes on.
+    pub(crate) fn tail(&self) -> Tail {
+        if let Some(tail) = &*self.lock_tail() {
+            return tail.clone();
+        }
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (state.segments.last().cloned(), state.end_offset)
+        Tail { segment: state.segments.last().cloned(), position: state.last_segment_bytes, next_offset: state.end_offset }
     }
 
-    /// Makes what a commit appended visible.
+    /// Lets the next commit go on there, until all that was written is [published](Self::publish).
+    pub(crate) fn set_tail(&self, tail: Tail) {
+        *self.lock_tail() = Some(tail);
+    }
+
+    fn lock_tail(&self) -> MutexGuard<'_, Option<Tail>> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what a commit appended visible. What comes behind it was not written, or is published next.
     pub(crate) fn publish(&self, segment: &Arc<Segment>, committed_bytes: u64, end_offset: Offset) {
+        *self.lock_tail() = None;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         segment.set_committed_bytes(committed_bytes);
         if state.segments.last().is_none_or(|last| !Arc::ptr_eq(last, segment)) {

@@ -14,7 +14,7 @@ use crate::checkpoint::{self, PendingCheckpoint};
 use crate::commit::{self, Plan};
 use crate::durable_file;
 use crate::error::{LogError, Result};
-use crate::journal::format::{self, Checkpoint, TopicEntry};
+use crate::journal::format::{self, Checkpoint, CommitPlace, TopicEntry};
 use crate::journal::{self, JournalFile};
 use crate::log::{Core, LogOptions};
 use crate::open_files::OpenFiles;
@@ -86,8 +86,34 @@ impl PipelineLog {
     /// unknown and no commit is taken until the pipeline is opened again: its [`position`](Self::position) then tells
     /// whether this one happened.
     pub fn commit(&self, set: CommitSet) -> Result<u64> {
-        self.pipeline.commit(&self.core, Some(self.epoch), set)
+        self.pipeline.commit(&self.core, Some(self.epoch), set, Settle::Now)
     }
+
+    /// As [`commit`](Self::commit), but neither durable nor visible before the next [`sync`](Self::sync) or commit, which does that for all that
+    /// was appended. A crash before that leaves all of it, nothing, or what was appended up to some call. Returns the sequence.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit). What was appended before and not synced is as unknown after one as this.
+    pub fn append(&self, set: CommitSet) -> Result<u64> {
+        self.pipeline.commit(&self.core, Some(self.epoch), set, Settle::Later)
+    }
+
+    /// Makes all that was [appended](Self::append) durable, with one sync for everything, and then visible to readers at one instant.
+    ///
+    /// # Errors
+    /// After a failed sync nothing that was appended since the last one is known to be there, see [`commit`](Self::commit).
+    pub fn sync(&self) -> Result<()> {
+        self.pipeline.sync(&self.core, self.epoch)
+    }
+}
+
+/// When a commit becomes durable and visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settle {
+    /// Before it is told to have happened.
+    Now,
+    /// With what comes after it.
+    Later,
 }
 
 impl Drop for PipelineLog {
@@ -117,12 +143,17 @@ pub(crate) struct Dirty {
     pub(crate) dirs: Vec<PathBuf>,
 }
 
-/// Everything up to `sequence` is durable in the journal and, except for what is in `dirty`, in the segments.
+/// Everything up to `sequence` is in the journal and in the segments; all but `unsettled` is durable in the journal and, except for what is in
+/// `dirty`, in the segments.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     pub(crate) journal: Option<JournalFile>,
     pub(crate) sequence: u64,
     pub(crate) position: Option<Bytes>,
+    /// The last commits, as far as they were not synced and readers do not see them.
+    unsettled: Vec<Plan>,
+    /// Bytes of the journal that hold them, its last.
+    unsettled_bytes: u64,
     /// Why no commit is taken. Also set while one is being written, so that a panic in between is not forgotten.
     poisoned: Option<String>,
     in_use: bool,
@@ -189,6 +220,8 @@ impl Pipeline {
             return Err(LogError::PipelineInUse(self.name.clone()));
         }
         self.make_ready(core, &mut writer)?;
+        // What a former owner left.
+        writer.settle(core)?;
         writer.in_use = true;
         writer.epoch += 1;
         Ok(PipelineLog { core: core.clone(), pipeline: self.clone(), epoch: writer.epoch })
@@ -221,7 +254,7 @@ impl Pipeline {
     }
 
     /// Commits for the owner of `epoch`, or for the log itself when that is `None`.
-    pub(crate) fn commit(self: &Arc<Self>, core: &Arc<Core>, epoch: Option<u64>, set: CommitSet) -> Result<u64> {
+    pub(crate) fn commit(self: &Arc<Self>, core: &Arc<Core>, epoch: Option<u64>, set: CommitSet, settle: Settle) -> Result<u64> {
         let mut writer = self.lock();
         // The log itself may have to recover; and nobody can outrun a checkpoint for ever.
         if epoch.is_none() || writer.is_far_behind(&core.options) {
@@ -229,38 +262,60 @@ impl Pipeline {
             writer = self.lock_alone();
         }
         core.check_open()?;
-        if epoch.is_some_and(|epoch| epoch != writer.epoch) {
-            let cause = "it was opened again elsewhere".to_owned();
-            return Err(LogError::Poisoned { pipeline: self.name.clone(), cause });
-        }
-        if epoch.is_none() {
-            self.make_ready(core, &mut writer)?;
+        match epoch {
+            Some(epoch) => self.check_owner(&writer, epoch)?,
+            None => self.make_ready(core, &mut writer)?,
         }
         writer.check_healthy(&self.name)?;
         let CommitSet { mut batches, position } = set;
         let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
 
         let result = writer.guarded(|writer| {
-            writer.write_commit(&plan, &batches, &position, &core.files)?;
-            publish(&plan, &batches, &core.publication);
-            Ok(())
+            writer.write_commit(plan, &batches, position, &core.files)?;
+            if settle == Settle::Now { writer.settle_unguarded(core) } else { Ok(()) }
         });
-        if let Err(error) = result {
-            warn!(pipeline = self.name, error = error.in_full(), "commit failed; the log takes no more until it is opened again");
-            return Err(error);
-        }
-        writer.sequence += 1;
-        writer.position = Some(position);
+        result.inspect_err(|error| self.warn_of_failure("commit", error))?;
         let sequence = writer.sequence;
-        plan.notify(&core.commits);
         if writer.needs_checkpoint(&core.options) && writer.checkpointer.is_none() {
-            self.start_checkpoint(core, &mut writer);
+            self.start_checkpoint(core, &mut writer)?;
         }
         Ok(sequence)
     }
 
-    fn start_checkpoint(self: &Arc<Self>, core: &Arc<Core>, writer: &mut Writer) {
-        let Some(pending) = writer.begin_checkpoint(self, core) else { return };
+    /// Makes what the owner of `epoch` appended durable and visible.
+    fn sync(&self, core: &Core, epoch: u64) -> Result<()> {
+        let mut writer = self.lock();
+        core.check_open()?;
+        self.check_owner(&writer, epoch)?;
+        writer.check_healthy(&self.name)?;
+        writer.settle(core).inspect_err(|error| self.warn_of_failure("sync", error))
+    }
+
+    fn check_owner(&self, writer: &Writer, epoch: u64) -> Result<()> {
+        if epoch == writer.epoch {
+            return Ok(());
+        }
+        let cause = "it was opened again elsewhere".to_owned();
+        Err(LogError::Poisoned { pipeline: self.name.clone(), cause })
+    }
+
+    fn warn_of_failure(&self, what: &str, error: &LogError) {
+        let error = error.in_full();
+        warn!(pipeline = self.name, error, "{what} failed; the log takes no more commits until it is opened again");
+    }
+
+    /// As [`lock_alone`](Self::lock_alone), for what is not a commit: with all commits durable and visible.
+    fn lock_settled(&self, core: &Core) -> Result<MutexGuard<'_, Writer>> {
+        let mut writer = self.lock_alone();
+        core.check_open()?;
+        writer.check_healthy(&self.name)?;
+        writer.settle(core)?;
+        Ok(writer)
+    }
+
+    fn start_checkpoint(self: &Arc<Self>, core: &Arc<Core>, writer: &mut Writer) -> Result<()> {
+        writer.settle(core)?;
+        let Some(pending) = writer.begin_checkpoint(self, core) else { return Ok(()) };
         let dirty = pending.dirty.clone();
         match checkpoint::spawn(self, core, pending) {
             Ok(checkpointer) => writer.checkpointer = Some(checkpointer),
@@ -272,6 +327,7 @@ impl Pipeline {
                 writer.dirty = dirty;
             }
         }
+        Ok(())
     }
 
     /// Ends a checkpoint that ran beside commits. `written` is the new journal file as far as it was written without the
@@ -283,19 +339,19 @@ impl Pipeline {
             return;
         }
         if let Err(error) = writer.guarded(|writer| written?.finish(writer)) {
-            warn!(
-                pipeline = self.name,
-                error = error.in_full(),
-                "checkpoint failed; the log takes no more commits until it is opened again"
-            );
+            self.warn_of_failure("checkpoint", &error);
         }
     }
 
     /// Leaves nothing for a recovery to do, if that is quick. A poisoned journal is left to it.
     pub(crate) fn close(&self, core: &Core) -> Result<()> {
         let mut writer = self.lock_alone();
+        if writer.poisoned.is_some() {
+            return Ok(());
+        }
+        writer.settle(core)?;
         let many = writer.dirty.segments.len() > CLOSE_SEGMENTS_MAX;
-        if writer.poisoned.is_some() || writer.bytes_since_checkpoint == 0 || many {
+        if writer.bytes_since_checkpoint == 0 || many {
             return Ok(());
         }
         writer.guarded(|writer| writer.checkpoint(self, core))
@@ -309,6 +365,7 @@ impl Pipeline {
             self.make_ready(core, &mut writer)?;
         }
         writer.check_healthy(&self.name)?;
+        writer.settle(core)?;
         writer.guarded(|writer| {
             let sequence = writer.sequence;
             let Some(journal) = &mut writer.journal else { return Ok(()) };
@@ -322,8 +379,7 @@ impl Pipeline {
 
     /// Writes down that topics are deleted, then removes them.
     pub(crate) fn delete_topics(&self, core: &Core, topics: &[Arc<TopicInner>]) -> Result<()> {
-        let mut writer = self.lock_alone();
-        writer.check_healthy(&self.name)?;
+        let mut writer = self.lock_settled(core)?;
         let removed = |path: &Path| topics.iter().any(|topic| path.starts_with(&topic.dir));
         writer.dirty.segments.retain(|segment| !removed(&segment.path()));
         writer.dirty.dirs.retain(|dir| !removed(dir));
@@ -344,8 +400,7 @@ impl Pipeline {
 
     /// Moves the starts of partitions up to offsets, and removes segments that end there or before.
     pub(crate) fn trim(&self, core: &Core, cuts: &[(&Partition, Offset)]) -> Result<()> {
-        let mut writer = self.lock_alone();
-        writer.check_healthy(&self.name)?;
+        let mut writer = self.lock_settled(core)?;
         let removed: Vec<_> = cuts.iter().flat_map(|(partition, start_offset)| partition.trim(*start_offset)).collect();
         if removed.is_empty() {
             return Ok(());
@@ -367,15 +422,13 @@ impl Pipeline {
         old: &[Arc<Segment>],
         new: &[Arc<Segment>],
     ) -> Result<bool> {
-        let mut writer = self.lock_alone();
+        let mut writer = self.lock_settled(core)?;
         if writer.dirty.segments.len() > SYNCED_AT_ONCE_MAX {
             // Commits go on while most of it is synced; what they have to wait for below is little then.
-            self.start_checkpoint(core, &mut writer);
+            self.start_checkpoint(core, &mut writer)?;
             drop(writer);
-            writer = self.lock_alone();
+            writer = self.lock_settled(core)?;
         }
-        core.check_open()?;
-        writer.check_healthy(&self.name)?;
         if !partition.replace(old, new) {
             return Ok(false);
         }
@@ -397,9 +450,7 @@ impl Pipeline {
     /// Lets the journal stop saying of any segment that its content may wait under another name: before files of these names
     /// are written, of which a crash could leave the half.
     pub(crate) fn forget_swaps(&self, core: &Core) -> Result<()> {
-        let mut writer = self.lock_alone();
-        core.check_open()?;
-        writer.check_healthy(&self.name)?;
+        let mut writer = self.lock_settled(core)?;
         if writer.names_swaps { writer.guarded(|writer| writer.checkpoint(self, core)) } else { Ok(()) }
     }
 
@@ -425,6 +476,8 @@ impl Writer {
         self.position = recovered.position;
         self.dirty = recovered.dirty;
         self.names_swaps = false;
+        self.unsettled.clear();
+        self.unsettled_bytes = 0;
         self.bytes_since_checkpoint = recovered.bytes_since_checkpoint;
     }
 
@@ -443,27 +496,52 @@ impl Writer {
         result
     }
 
-    /// Steps 1 to 3 of a commit, see [`crate::journal`].
+    /// Steps 1 and 2 of a commit, see [`crate::journal`].
     fn write_commit(
         &mut self,
-        plan: &Plan,
+        plan: Plan,
         batches: &[(Topic, PartitionId, EncodedBatch)],
-        position: &Bytes,
+        position: Bytes,
         files: &OpenFiles,
     ) -> Result<()> {
-        commit::write_referenced(plan, batches, files)?;
+        commit::write_referenced(&plan, batches, files)?;
 
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        let sequence = self.sequence + 1;
-        let inline_at = commit::encode(&mut self.entry, plan, batches, journal.salt, sequence, position);
-        commit::sync(journal.write(&self.entry)?, plan, files)?;
+        let place = CommitPlace { salt: journal.salt, sequence: self.sequence + 1, unsynced_before: self.unsettled_bytes };
+        let inline_at = commit::encode(&mut self.entry, place, &plan, batches, &position);
+        journal.write(&self.entry)?;
 
         let inline = self.entry.get(inline_at..).unwrap_or_default();
-        commit::write_inline(plan, inline, files, &mut self.dirty)?;
-        self.bytes_since_checkpoint += self.entry.len() as u64 + plan.referenced_bytes();
+        commit::write_inline(&plan, inline, files, &mut self.dirty)?;
+        let entry_bytes = self.entry.len() as u64;
+        self.bytes_since_checkpoint += entry_bytes + plan.referenced_bytes();
         if self.entry.capacity() > commit::ENTRY_KEPT_BYTES {
             self.entry = Vec::new();
         }
+        plan.index(batches);
+        plan.extend_tails();
+        self.sequence = place.sequence;
+        self.position = Some(position);
+        self.unsettled.push(plan);
+        self.unsettled_bytes += entry_bytes;
+        Ok(())
+    }
+
+    /// Makes all commits durable and visible.
+    fn settle(&mut self, core: &Core) -> Result<()> {
+        if self.unsettled.is_empty() { Ok(()) } else { self.guarded(|writer| writer.settle_unguarded(core)) }
+    }
+
+    /// Steps 3 and 4 of a commit, see [`crate::journal`].
+    fn settle_unguarded(&mut self, core: &Core) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        commit::sync(journal.file(), &self.unsettled, &core.files)?;
+        publish(&self.unsettled, &core.publication);
+        for plan in self.unsettled.drain(..) {
+            plan.notify();
+        }
+        core.commits.send_modify(|count| *count = count.wrapping_add(1));
+        self.unsettled_bytes = 0;
         Ok(())
     }
 
@@ -499,11 +577,10 @@ impl Writer {
     }
 }
 
-/// Step 4 of a commit: all its partitions at one instant.
-fn publish(plan: &Plan, batches: &[(Topic, PartitionId, EncodedBatch)], publication: &RwLock<()>) {
-    plan.index(batches);
+/// Step 4 of commits: all their partitions at one instant.
+fn publish(plans: &[Plan], publication: &RwLock<()>) {
     let _publication = publication.write().unwrap_or_else(PoisonError::into_inner);
-    for piece in plan.pieces() {
+    for piece in plans.iter().flat_map(Plan::pieces) {
         let committed = piece.file_position + piece.length;
         piece.partition().publish(&piece.segment, committed, piece.next_offset);
     }

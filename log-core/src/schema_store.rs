@@ -24,7 +24,7 @@ use crate::compression::Compression;
 use crate::error::{LogError, Result};
 use crate::log::Core;
 use crate::names::SYSTEM_PIPELINE;
-use crate::pipeline::CommitSet;
+use crate::pipeline::{CommitSet, Settle};
 
 const TOPIC: &str = "_schemas";
 const READ_BYTES: usize = 1 << 20;
@@ -328,7 +328,7 @@ impl SchemaStore {
         let mut contents = self.core.schemas.lock();
         if contents.uncertain {
             // A commit that does nothing but recover: whether the failed one happened has to be known before ids are given.
-            self.core.pipeline(SYSTEM_PIPELINE).commit(&self.core, None, CommitSet::default())?;
+            self.core.pipeline(SYSTEM_PIPELINE).commit(&self.core, None, CommitSet::default(), Settle::Now)?;
             contents.uncertain = false;
         }
         contents.catch_up(&self.core)?;
@@ -371,7 +371,7 @@ impl SchemaStore {
             builder.append(Some(key), value.as_deref(), &[])?;
         }
         let set = CommitSet { batches: vec![(topic, 0, builder.finish())], position: Bytes::new() };
-        self.core.pipeline(SYSTEM_PIPELINE).commit(&self.core, None, set).map(|_| ())
+        self.core.pipeline(SYSTEM_PIPELINE).commit(&self.core, None, set, Settle::Now).map(|_| ())
     }
 }
 

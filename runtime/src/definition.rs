@@ -20,6 +20,7 @@ use serde::{
 use crate::{
     Connectors,
     cleanup::{Cleanup, CompactionSettings},
+    durability::Durability,
 };
 
 /// A pipeline file, as people write it.
@@ -69,6 +70,9 @@ pub struct LogSettings {
     pub retention: RetentionSettings,
     /// A segment file is followed by a new one before it grows beyond this, from `64KiB` to `2047MiB`.
     pub segment: ByteSize,
+    /// When changes are synced to the disk: `fsync`, each commit by itself (the default), or `interval(200ms)`, commits of that time together, for disks
+    /// whose syncs are slow; `1ms` to `60s`. Sinks see changes only after that, so an interval can delay them, but loses none.
+    pub durability: Durability,
 }
 
 /// What is kept of each topic.
@@ -116,6 +120,7 @@ impl Default for LogSettings {
             compaction: CompactionSettings::default(),
             retention: RetentionSettings::default(),
             segment: ByteSize(128 << 20),
+            durability: Durability::default(),
         }
     }
 }

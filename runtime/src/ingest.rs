@@ -47,7 +47,8 @@ pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle
     pipeline_log.set_segment_bytes(pipeline.log.segment.0);
     let mut ingest = Ingest::new(pipeline, context, pipeline_log.next_sequence());
     thread::scope(|scope| {
-        let mut commits = CommitThread::start(scope, pipeline_log, Arc::clone(&context.status))?;
+        let mut commits =
+            CommitThread::start(scope, pipeline_log, pipeline.log.durability.interval(), Arc::clone(&context.status))?;
         let confirm = |source: &dyn Source, position: &SourcePosition| {
             source.confirm(position);
             if context.status.wants_position() {
@@ -56,15 +57,15 @@ pub(crate) fn run(pipeline: &Pipeline, context: &IngestContext, runtime: &Handle
         };
         let ended = loop {
             let next = runtime.block_on(async {
-                while commits.is_busy() {
-                    tokio::select! {
+                while commits.is_pending() {
+                    let next = if commits.is_busy() { source.next_full() } else { source.next() };
+                    let progress = tokio::select! {
                         biased;
-                        durable = commits.durable() => match durable {
-                            Some(position) => confirm(source.as_ref(), &position),
-                            None => return Ok(None),
-                        },
-                        group = source.next_full() => return group,
-                    }
+                        progress = commits.progress() => progress,
+                        group = next => return group,
+                    };
+                    let Some(progress) = progress else { return Ok(None) };
+                    progress.durable.iter().for_each(|position| confirm(source.as_ref(), position));
                 }
                 source.next().await
             });

@@ -15,6 +15,7 @@ mod connectors;
 mod definition;
 mod demo;
 mod drain;
+mod durability;
 mod failure;
 mod http;
 mod ingest;

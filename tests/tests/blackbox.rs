@@ -11,6 +11,8 @@ mod commands;
 mod compaction;
 #[path = "blackbox/data_directory.rs"]
 mod data_directory;
+#[path = "blackbox/durability.rs"]
+mod durability;
 #[path = "blackbox/failing_disk.rs"]
 mod failing_disk;
 #[path = "blackbox/full_disk.rs"]

@@ -22,15 +22,14 @@ pub(super) fn check(loaded: &Loaded) -> Result<Vec<Damage>> {
     let first = loaded.entries.first().map_or(loaded.valid_bytes, |(at, _)| *at);
     check_trailer(&file, loaded, FILE_HEADER_BYTES as u64, first, loaded.checkpoint.sequence, &mut damages);
     for (index, (at, entry)) in loaded.entries.iter().enumerate() {
-        let next = loaded.entries.get(index + 1).map(|(next, _)| *next);
-        let end = next.unwrap_or(loaded.valid_bytes);
+        let end = loaded.entry_end(index);
         let sequence = match entry {
             Entry::Commit(commit) => commit.sequence,
             Entry::Checkpoint(checkpoint) => checkpoint.sequence,
             Entry::TopicsDeleted { sequence, .. } | Entry::TopicsCreated { sequence, .. } => *sequence,
         };
-        // Of the last one a crash may have torn off the trailer.
-        if next.is_some() || !loaded.last_is_partial {
+        // Of one that was not synced a crash may have torn off the trailer.
+        if !loaded.is_partial(index) {
             check_trailer(&file, loaded, *at, end, sequence, &mut damages);
             check_inline(loaded, entry, end, &mut damages);
         }

@@ -193,8 +193,7 @@ fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, top
     let mut image = Image::from_checkpoint(&loaded.checkpoint, known);
     for (index, (at, entry)) in loaded.entries.iter().enumerate() {
         let Entry::Commit(commit) = entry else { continue };
-        let is_last = index + 1 == loaded.entries.len();
-        if is_last && is_torn(commit, loaded.last_is_partial, deleted, topics)? {
+        if index >= loaded.first_unsynced && is_torn(commit, loaded.is_partial(index), deleted, topics)? {
             break;
         }
         if commit.sequence != image.sequence + 1 {
@@ -209,7 +208,7 @@ fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, top
     Ok(image)
 }
 
-/// Whether the last commit is one that a crash cut short: bytes are missing that are not in its entry, and they, or the entry
+/// Whether a commit that perhaps was not synced is one that a crash cut short: bytes are missing that are not in its entry, and they, or the entry
 /// (`entry_is_partial`), look as if they never reached the disk.
 fn is_torn(commit: &Commit, entry_is_partial: bool, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<bool> {
     for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {

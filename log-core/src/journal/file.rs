@@ -14,7 +14,7 @@ const SUFFIX: &str = ".journal";
 /// A file that is still being written under this name is not part of the journal.
 const NEW_SUFFIX: &str = ".journal.new";
 
-/// The journal file that takes entries. `len` is where the next one goes: all before it is durable.
+/// The journal file that takes entries. `len` is where the next one goes.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
     pub(crate) number: u64,
@@ -24,20 +24,20 @@ pub(crate) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Goes on with a file that was read back up to `last_entry`, the bytes of its last whole entry, which begin at `last_at`.
+    /// Goes on with a file that was read back up to `unsynced`, the bytes of its last whole entries, which begin at `unsynced_at`.
     /// Anything behind was not committed.
     ///
-    /// That it could be read does not mean that it is on the disk: its writer may have been killed before its sync, or have
-    /// ended because of one that failed, after which the kernel may call pages clean that were never written. So it is
-    /// written once more. All before it was synced before it was begun.
-    pub(crate) fn resume(dir: &Path, number: u64, salt: u64, last_at: u64, last_entry: &[u8]) -> Result<Self> {
+    /// That they could be read does not mean that they are on the disk: their writer may have been killed before a sync, or have
+    /// ended because of one that failed, after which the kernel may call pages clean that were never written. So they are
+    /// written once more. All before them was synced.
+    pub(crate) fn resume(dir: &Path, number: u64, salt: u64, unsynced_at: u64, unsynced: &[u8]) -> Result<Self> {
         let path = dir.join(file_name(number));
         let file = DurableFile::open(&path, durable_file::Access::ReadWrite)?;
-        let len = last_at + last_entry.len() as u64;
+        let len = unsynced_at + unsynced.len() as u64;
         if file.len()? != len {
             file.set_len(len)?;
         }
-        file.write_all_at(last_entry, last_at)?;
+        file.write_all_at(unsynced, unsynced_at)?;
         file.sync_data()?;
         Ok(Self { number, salt, file: Arc::new(file), len })
     }
@@ -51,15 +51,19 @@ impl JournalFile {
 
     /// Appends an entry and makes it durable. After an error nothing is known about it.
     pub(crate) fn append(&mut self, entry: &[u8]) -> Result<()> {
-        self.write(entry)?.sync_data()
+        self.write(entry)?;
+        self.file.sync_data()
     }
 
-    /// Appends an entry; it is durable when the returned file was synced. No other may be appended before that. After an error
-    /// nothing is known about it.
-    pub(crate) fn write(&mut self, entry: &[u8]) -> Result<&DurableFile> {
+    /// Appends an entry; it is durable when [the file](Self::file) was synced. After an error nothing is known about it.
+    pub(crate) fn write(&mut self, entry: &[u8]) -> Result<()> {
         self.file.write_all_at(entry, self.len)?;
         self.len += entry.len() as u64;
-        Ok(&self.file)
+        Ok(())
+    }
+
+    pub(crate) fn file(&self) -> &DurableFile {
+        &self.file
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -9,7 +9,7 @@
 //!           16  CRC-32C        u32  salted, of bytes 0 to 16
 //! entry   =  0  magic          "MSJe"
 //!            4  version        u8   1
-//!            5  kind           u8   1 checkpoint, 2 commit, 3 topics deleted, 4 topics created
+//!            5  kind           u8   1 checkpoint, 2 commit, 3 topics deleted, 4 topics created, 5 commit behind un-synced ones
 //!            6  zero           u16
 //!            8  total bytes    u64  of the entry, trailer included
 //!           16  sequence       u64  of this commit; of the last commit before any other kind
@@ -34,6 +34,9 @@
 //!           56  length         u64  in bytes
 //!           64  CRC-32C        u32  of the bytes
 //! The inline bytes are those of the pieces with bit 0, in the same order.
+//!
+//! head of a commit behind un-synced ones: un-synced bytes u64, then as a commit's. So many bytes of the file right before this entry, whole
+//! entries, had not been synced when it was written, nor what they say of segments; in all other cases none.
 //!
 //! head of a checkpoint: everything that was committed up to `sequence`, whose bytes are synced
 //!     time u64, position present u8, position length u32, position, topic count u32, topic*
@@ -71,6 +74,7 @@ const KIND_CHECKPOINT: u8 = 1;
 const KIND_COMMIT: u8 = 2;
 const KIND_TOPICS_DELETED: u8 = 3;
 const KIND_TOPICS_CREATED: u8 = 4;
+const KIND_COMMIT_BEHIND_UNSYNCED: u8 = 5;
 const PIECE_INLINE: u8 = 1;
 const SEGMENT_SWAP: u8 = 1;
 const SEGMENT_COMPACTED: u8 = 2;
@@ -161,6 +165,8 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Commit {
     pub(crate) sequence: u64,
+    /// So many bytes of the file right before the entry had not been synced when it was written.
+    pub(crate) unsynced_before: u64,
     pub(crate) position: Bytes,
     pub(crate) pieces: Vec<Piece>,
     /// For each piece its bytes, where they stand in the entry and their checksum is right.
@@ -240,16 +246,31 @@ fn finish(buffer: &mut Vec<u8>, salt: u64, sequence: u64, inline_bytes: usize) {
     buffer.extend_from_slice(&TRAILER_MAGIC);
 }
 
+/// What identifies a commit entry in its file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommitPlace {
+    /// Of the file.
+    pub(crate) salt: u64,
+    pub(crate) sequence: u64,
+    /// See [`Commit::unsynced_before`].
+    pub(crate) unsynced_before: u64,
+}
+
 /// Writes a commit entry into `buffer`. `inline` are the bytes of the inline pieces, in their order.
 pub(crate) fn encode_commit<'a>(
     buffer: &mut Vec<u8>,
-    salt: u64,
-    sequence: u64,
+    place: CommitPlace,
     position: &[u8],
     pieces: &[Piece],
     inline: impl Iterator<Item = &'a [u8]>,
 ) {
-    begin(buffer, KIND_COMMIT, sequence);
+    let CommitPlace { salt, sequence, unsynced_before } = place;
+    if unsynced_before == 0 {
+        begin(buffer, KIND_COMMIT, sequence);
+    } else {
+        begin(buffer, KIND_COMMIT_BEHIND_UNSYNCED, sequence);
+        buffer.put_u64_le(unsynced_before);
+    }
     buffer.put_u64_le(crate::clock::now_ms() as u64);
     buffer.put_u32_le(position.len() as u32);
     buffer.extend_from_slice(position);
@@ -360,7 +381,9 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
     let inline = bytes.slice(ENTRY_HEADER_BYTES + head_bytes..size - TRAILER_BYTES);
     let entry = match header[5] {
         KIND_CHECKPOINT => decode_checkpoint(head, sequence).map(Entry::Checkpoint),
-        KIND_COMMIT => decode_commit(head, sequence, inline).map(Entry::Commit),
+        kind @ (KIND_COMMIT | KIND_COMMIT_BEHIND_UNSYNCED) => {
+            decode_commit(head, sequence, kind == KIND_COMMIT_BEHIND_UNSYNCED, inline).map(Entry::Commit)
+        }
         KIND_TOPICS_DELETED => decode_topics_deleted(head).map(|topics| Entry::TopicsDeleted { sequence, topics }),
         KIND_TOPICS_CREATED => decode_topics_created(head).map(|topics| Entry::TopicsCreated { sequence, topics }),
         _ => Err(Unread::Newer),
@@ -384,7 +407,8 @@ impl From<bytes::TryGetError> for Unread {
     }
 }
 
-fn decode_commit(mut head: Bytes, sequence: u64, mut inline_bytes: Bytes) -> Result<Commit, Unread> {
+fn decode_commit(mut head: Bytes, sequence: u64, behind_unsynced: bool, mut inline_bytes: Bytes) -> Result<Commit, Unread> {
+    let unsynced_before = if behind_unsynced { head.try_get_u64_le()? } else { 0 };
     let _time = head.try_get_u64_le()?;
     let position = take(&mut head)?;
     let count = head.try_get_u32_le()? as usize;
@@ -417,7 +441,7 @@ fn decode_commit(mut head: Bytes, sequence: u64, mut inline_bytes: Bytes) -> Res
     if !inline_bytes.is_empty() {
         return Err(Unread::Short);
     }
-    Ok(Commit { sequence, position, pieces, inline })
+    Ok(Commit { sequence, unsynced_before, position, pieces, inline })
 }
 
 fn decode_topics_deleted(mut head: Bytes) -> Result<Vec<Uuid>, Unread> {
@@ -521,7 +545,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn commit() -> (Commit, Vec<u8>) {
+    fn commit(unsynced_before: u64) -> (Commit, Vec<u8>) {
         let inline = [Bytes::from_static(b"first bytes"), Bytes::from_static(b"second")];
         let piece = |partition, inline: Option<&Bytes>| Piece {
             topic: Uuid::from_u128(7),
@@ -536,13 +560,15 @@ mod tests {
         };
         let commit = Commit {
             sequence: 3,
+            unsynced_before,
             position: Bytes::from_static(b"position"),
             pieces: vec![piece(0, Some(&inline[0])), piece(1, None), piece(2, Some(&inline[1]))],
             inline: vec![Some(inline[0].clone()), None, Some(inline[1].clone())],
         };
         let mut bytes = Vec::new();
         let pieces = commit.inline.iter().flatten().map(|bytes| bytes.as_ref());
-        encode_commit(&mut bytes, 42, 3, b"position", &commit.pieces, pieces);
+        let place = CommitPlace { salt: 42, sequence: 3, unsynced_before };
+        encode_commit(&mut bytes, place, b"position", &commit.pieces, pieces);
         (commit, bytes)
     }
 
@@ -571,9 +597,11 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let (commit, bytes) = commit();
-        let len = bytes.len();
-        assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Commit(commit), len)));
+        for unsynced_before in [0, 777] {
+            let (commit, bytes) = commit(unsynced_before);
+            let len = bytes.len();
+            assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Commit(commit), len)));
+        }
         let (checkpoint, bytes) = checkpoint();
         let len = bytes.len();
         assert_eq!(decode_entry(&Bytes::from(bytes), 42), Ok((Entry::Checkpoint(checkpoint), len)));
@@ -592,7 +620,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
-        for bytes in [commit().1, checkpoint().1, topics_created().1] {
+        for bytes in [commit(0).1, commit(777).1, checkpoint().1, topics_created().1] {
             for len in 0..bytes.len() {
                 let cut = decode_entry(&Bytes::copy_from_slice(&bytes[..len]), 42);
                 assert_eq!(cut, Err(Malformed::Cut), "{len} bytes");
@@ -631,7 +659,7 @@ mod tests {
         /// Wrong contents under right checksums.
         #[test]
         fn wrong_contents_never_panic(
-            kind in 0u8..6,
+            kind in 0u8..7,
             head in prop::collection::vec(any::<u8>(), 0..300),
             inline in prop::collection::vec(any::<u8>(), 0..20),
         ) {

@@ -34,8 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) valid_bytes: u64,
     /// Bytes of a torn entry behind it.
     pub(crate) torn_bytes: u64,
-    /// Blocks of the last entry never reached the disk: if bytes of its pieces are missing, it is torn.
-    pub(crate) last_is_partial: bool,
+    /// Of `entries`, those from here on may not have been synced: no entry behind them says so.
+    pub(crate) first_unsynced: usize,
     /// Files that this one replaced, and unfinished ones.
     pub(crate) obsolete: Vec<PathBuf>,
 }
@@ -85,6 +85,24 @@ impl Loaded {
             return Err(self.damaged(0, &format!("it says twice that topic `{}` was made", twice.name)));
         }
         Ok(LoadedTopics { live: live.into_values().cloned().collect(), deleted })
+    }
+
+    /// Where the entry of that number in `entries` ends.
+    pub(crate) fn entry_end(&self, index: usize) -> u64 {
+        self.entries.get(index + 1).map_or(self.valid_bytes, |(next, _)| *next)
+    }
+
+    /// Whether blocks of that entry never reached the disk, though it can be read: if bytes of its pieces are missing, it is torn.
+    pub(crate) fn is_partial(&self, index: usize) -> bool {
+        let unsynced = self.entries.get(index).filter(|_| index >= self.first_unsynced);
+        unsynced.is_some_and(|(start, _)| looks_torn(&self.bytes, *start, self.entry_end(index)))
+    }
+
+    /// Those of the first `kept` entries that may not have been synced: where they begin, and their bytes.
+    pub(crate) fn unsynced_bytes(&self, kept: usize) -> (u64, &[u8]) {
+        let end = self.entries.get(kept).map_or(self.valid_bytes, |(at, _)| *at);
+        let start = self.entries.get(self.first_unsynced).map_or(end, |(at, _)| *at).min(end);
+        (start, self.bytes.get(start as usize..end as usize).unwrap_or_default())
     }
 
     /// An error for damage in the file, at a byte.
@@ -143,9 +161,10 @@ fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
             }
         }
     }
-    let last_is_partial = entries.last().is_some_and(|(start, _)| looks_torn(bytes, *start, at));
+    let synced = entries.iter().map(|(at, entry)| synced_before(*at, entry)).max().unwrap_or(0);
+    let first_unsynced = entries.partition_point(|(at, _)| *at < synced);
     Ok(Loaded {
-        last_is_partial,
+        first_unsynced,
         checkpoint,
         entries,
         path: path.to_owned(),
@@ -180,20 +199,21 @@ impl Reader<'_> {
             // Its header may be what never reached the disk; a trailer says where it would end.
             Malformed::Header(_) => {
                 let end = trailer_end(&rest).map(|end| at + end);
-                !self.entry_follows(at, salt) && end.is_none_or(|end| looks_torn(self.bytes, at, end))
+                !self.was_synced(at, salt) && end.is_none_or(|end| looks_torn(self.bytes, at, end))
             }
-            Malformed::Content(_, total) => !self.entry_follows(at, salt) && looks_torn(self.bytes, at, at.saturating_add(*total)),
+            Malformed::Content(_, total) => !self.was_synced(at, salt) && looks_torn(self.bytes, at, at.saturating_add(*total)),
         };
         if torn { Ok(rest.len() as u64) } else { Err(self.error(at, error)) }
     }
 
-    /// True when a whole entry begins anywhere behind `at`.
-    fn entry_follows(&self, at: u64, salt: u64) -> bool {
+    /// True when a whole entry anywhere behind `at` says that what stands at `at` was synced.
+    fn was_synced(&self, at: u64, salt: u64) -> bool {
         let rest = self.bytes.slice(at as usize..);
-        let candidates = rest.windows(format::ENTRY_MAGIC.len()).enumerate().skip(1);
-        candidates
-            .filter(|(_, window)| *window == format::ENTRY_MAGIC)
-            .any(|(offset, _)| format::decode_entry(&rest.slice(offset..), salt).is_ok())
+        let candidates = rest.windows(format::ENTRY_MAGIC.len()).zip(0..).skip(1);
+        candidates.filter(|(window, _)| *window == format::ENTRY_MAGIC).any(|(_, offset)| {
+            let entry = format::decode_entry(&rest.slice(offset..), salt);
+            entry.is_ok_and(|(entry, _)| synced_before(offset as u64, &entry) > 0)
+        })
     }
 
     fn error(&self, at: u64, error: Malformed) -> LogError {
@@ -208,6 +228,14 @@ impl Reader<'_> {
 
     fn damaged(&self, position: u64, problem: String) -> LogError {
         LogError::Corrupt { path: self.path.to_owned(), position, problem, advice: ADVICE_DAMAGE }
+    }
+}
+
+/// All before this byte was synced, says the entry at `at`.
+fn synced_before(at: u64, entry: &Entry) -> u64 {
+    match entry {
+        Entry::Commit(commit) => at.saturating_sub(commit.unsynced_before),
+        Entry::Checkpoint(_) | Entry::TopicsDeleted { .. } | Entry::TopicsCreated { .. } => at,
     }
 }
 

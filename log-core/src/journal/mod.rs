@@ -6,17 +6,20 @@
 //!
 //! 1. Pieces too large to stand in the journal go to their segments. Without step 2 they are bytes behind the committed end:
 //!    recovery cuts them off.
-//! 2. The entry, with all other pieces inside, is appended to the journal. It and the segments of step 1 are synced at the same time
-//!    (their directories too, the first time). **This is the commit.** Half an entry is not one: its checksums and its trailer fail, and
-//!    recovery cuts it off; and so it does with the last entry if pieces of it are not in their segments and look as if they never were.
-//! 3. The pieces inside the entry go to their segments without a sync. Recovery writes them again.
+//! 2. The entry, with all other pieces inside, is appended to the journal, and these go to their segments too. Half an entry is not one: its
+//!    checksums and its trailer fail, and recovery cuts it off; and so it does with an entry if pieces of it are not in their segments and look as
+//!    if they never were.
+//! 3. The journal and the segments of step 1 are synced at the same time (their directories too, the first time). **This is the commit.**
+//!    The segments of step 2 are not: recovery writes them again. One sync can do for several entries.
 //! 4. Readers see the new ends.
 //! 5. From time to time a checkpoint: the segments written in step 3 are synced, then a new journal file is written under a
 //!    temporary name. It begins with all ends as of the checkpoint, and goes on with the entries that came since. It is
 //!    synced, renamed, the directory synced, and the old file removed. At every moment there is a journal file that begins
 //!    with a whole checkpoint.
 //!
-//! An entry is begun when all of the one before is durable, so a crash leaves no more than the last one torn.
+//! Each entry says how much before it was not synced when it was begun. So recovery knows which entries a crash can have torn: those that no later
+//! one says to be synced. Of these the first that is torn ends the journal, whatever is left of others; nobody was told of any of them. An entry
+//! before them is never torn, but damaged.
 
 /// The smallest unit that a disk writes wholly or not at all.
 pub(crate) const BLOCK_BYTES: u64 = 512;

@@ -357,6 +357,74 @@ fn failed_writes() {
     check_once("failed writes", &record(&small_options(), failing_steps()));
 }
 
+/// Commits that are synced together, and everything that has to sync them first.
+fn unsynced_steps() -> Vec<Step> {
+    vec![
+        Step::Open,
+        Step::CreateTopics("p", vec![("a", 2)]),
+        Step::Append("p", vec![("a", 0, 1, 40), ("a", 1, 1, 30)]),
+        Step::Append("p", vec![("a", 0, 1, 700)]),
+        Step::Append("p", vec![("a", 1, 2, 20)]),
+        Step::Sync("p"),
+        Step::Append("p", vec![("a", 0, 1, 600), ("a", 1, 1, 50)]),
+        Step::Commit("p", vec![("a", 0, 1, 20)]),
+        Step::Append("p", vec![("a", 1, 1, 600)]),
+        Step::CreateTopics("p", vec![("b", 1)]),
+        Step::Append("p", vec![("b", 0, 1, 60)]),
+        Step::Append("p", vec![("a", 0, 1, 900), ("b", 0, 1, 40)]),
+        Step::FailedCommit("p", vec![("a", 0, 1, 80)], "sync", ".journal"),
+        Step::Append("p", vec![("a", 1, 1, 70)]),
+        Step::Append("p", vec![("a", 0, 1, 30)]),
+        Step::FailedCommit("p", vec![("a", 0, 1, 80)], "write", ".journal"),
+        Step::Append("p", vec![("a", 1, 1, 1300)]),
+        Step::Trim("a", 1, Keeps::LastSegment),
+        Step::Append("p", vec![("a", 0, 1, 1300)]),
+        Step::Append("p", vec![("a", 0, 1, 30)]),
+        Step::Compact("a"),
+        Step::Append("p", vec![("b", 0, 1, 30)]),
+        Step::DeleteTopic("b"),
+        Step::Append("p", vec![("a", 0, 1, 50)]),
+        Step::Append("p", vec![("a", 1, 1, 60)]),
+        Step::Close,
+        Step::Open,
+        Step::Append("p", vec![("a", 0, 1, 70)]),
+        Step::Append("p", vec![("a", 1, 1, 80)]),
+    ]
+}
+
+/// Of larger pieces, which stand in segments alone.
+fn unsynced_large_steps() -> Vec<Step> {
+    vec![
+        Step::Open,
+        Step::CreateTopics("p", vec![("a", 2)]),
+        Step::Append("p", vec![("a", 0, 1, 60), ("a", 1, 1, LARGE)]),
+        Step::Append("p", vec![("a", 0, 1, LARGE)]),
+        Step::Append("p", vec![("a", 0, 1, LARGE), ("a", 1, 1, LARGE)]),
+        Step::Sync("p"),
+        Step::Append("p", vec![("a", 0, 1, LARGE)]),
+        Step::Append("p", vec![("a", 1, 1, 50)]),
+        Step::Append("p", vec![("a", 0, 1, LARGE)]),
+    ]
+}
+
+#[test]
+fn unsynced_commits() {
+    check_once("un-synced commits", &record(&small_options(), unsynced_steps()));
+    let rolling = LogOptions { segment_bytes: 2 * LARGE as u64, ..large_options() };
+    check_once("un-synced large commits", &record(&rolling, unsynced_large_steps()));
+}
+
+#[test]
+fn crashes_in_recovery_of_unsynced_commits() {
+    twice("crashes in recovery of un-synced commits", unsynced_steps().into_iter().take(9).collect());
+    let steps = unsynced_large_steps().into_iter().take(5).collect();
+    twice_with("crashes in recovery of un-synced large commits", &record(&large_options(), steps), LARGE);
+    let append = |size| Step::Append("p", vec![("a", 0, 1, size)]);
+    let failing = Step::FailedCommit("p", vec![("a", 0, 1, 80)], "sync", ".journal");
+    let steps = vec![Step::Open, Step::CreateTopics("p", vec![("a", 1)]), append(300), append(100), append(50), failing];
+    twice("crashes in recovery of un-synced commits after a failed sync", steps);
+}
+
 #[test]
 fn random_workloads() {
     let options = LogOptions { segment_bytes: 3000, journal_bytes: 2500, ..LogOptions::default() };
@@ -508,6 +576,10 @@ fn a_missing_sync_is_noticed() {
     let large = record(&large_options(), large_steps());
     noticed(&large, "a segment with its journal entry", &|call| file(call, ".log"));
     noticed(&large, "the directory of a segment with its journal entry", &|call| dir(call, "a/0"));
+    let unsynced = record(&small_options(), unsynced_steps());
+    noticed(&unsynced, "a journal with several commits", &|call| file(call, ".journal"));
+    let unsynced = record(&large_options(), unsynced_large_steps());
+    noticed(&unsynced, "a segment with several commits", &|call| file(call, ".log"));
     let compacting = record(&compacting_options(), compacting_steps());
     noticed(&compacting, "a compacted segment", &|call| file(call, ".log.swap"));
     noticed(&compacting, "the directory of compacted segments", &|call| dir(call, "a/0"));

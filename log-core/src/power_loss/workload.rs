@@ -28,6 +28,10 @@ pub(super) enum Step {
     DeleteTopic(&'static str),
     DeletePipeline(&'static str),
     Commit(&'static str, Appends),
+    /// As a commit, but not synced.
+    Append(&'static str, Appends),
+    /// Of what was appended.
+    Sync(&'static str),
     /// A commit in which the first such action on such a path fails, and what recovers the log.
     FailedCommit(&'static str, Appends, &'static str, &'static str),
     /// A commit whose checkpoint fails at the first sync of such a path, and what recovers the log.
@@ -58,7 +62,8 @@ struct Taken {
     end: usize,
     /// What a crash on the way may leave, apart from what there was before.
     outcomes: Vec<Contents>,
-    after: Contents,
+    /// What a crash right behind it may leave: more than one thing if something was not synced.
+    after: Vec<Contents>,
 }
 
 /// What a log had to hold when.
@@ -80,8 +85,8 @@ impl History {
     /// What a crash at this stage may leave, and the step that it meets.
     pub(super) fn allowed(&self, (returned, under_way): (usize, bool)) -> (Vec<&Contents>, &str) {
         let mut allowed = match returned.checked_sub(1) {
-            Some(last) => vec![&self.steps[last].after],
-            None => self.initial.iter().collect(),
+            Some(last) => self.steps[last].after.iter().collect(),
+            None => self.initial.iter().collect::<Vec<_>>(),
         };
         match self.steps.get(returned).filter(|_| under_way) {
             Some(step) => {
@@ -101,6 +106,9 @@ pub(super) struct Session {
     log: Option<Log>,
     pipelines: HashMap<&'static str, PipelineLog>,
     contents: Contents,
+    /// What the log holds, but not durably, after each of the appends that were not synced; all to the pipeline of that name.
+    ahead: Vec<Contents>,
+    ahead_of: &'static str,
     history: History,
     /// Of the last commit; makes each different.
     number: u64,
@@ -128,6 +136,8 @@ impl Session {
             log: None,
             pipelines: HashMap::new(),
             contents: Contents::default(),
+            ahead: Vec::new(),
+            ahead_of: "",
             history: History { initial, steps: Vec::new() },
             number: 0,
         }
@@ -185,7 +195,7 @@ impl Session {
         self.contents = find(&log, &self.history.initial.iter().collect::<Vec<_>>())?;
         self.log = Some(log);
         let outcomes = self.history.initial.clone();
-        self.history.steps.push(Taken { name: "Open".to_owned(), start, end, outcomes, after: self.contents.clone() });
+        self.history.steps.push(Taken { name: "Open".to_owned(), start, end, outcomes, after: vec![self.contents.clone()] });
         Ok(())
     }
 
@@ -210,8 +220,9 @@ impl Session {
         let start = self.trace.len();
         let mut outcomes = take(self);
         let end = self.trace.len();
-        outcomes.push(self.contents.clone());
-        self.history.steps.push(Taken { name, start, end, outcomes, after: self.contents.clone() });
+        let after: Vec<_> = [&self.contents].into_iter().chain(&self.ahead).cloned().collect();
+        outcomes.extend(after.iter().cloned());
+        self.history.steps.push(Taken { name, start, end, outcomes, after });
         // Steps do not overlap with the checkpoint that an earlier one began, so that a seed means nearly the same each time.
         for pipeline in self.pipelines.values() {
             drop(pipeline.pipeline.lock_alone());
@@ -219,7 +230,68 @@ impl Session {
     }
 
     fn take(&mut self, step: Step) -> Vec<Contents> {
+        let pipeline = self.pipeline_of(&step);
+        if let Step::Append(pipeline, appends) = &step
+            && (self.ahead.is_empty() || self.ahead_of == *pipeline)
+        {
+            self.append(pipeline, appends);
+            return Vec::new();
+        }
+        let ahead = std::mem::take(&mut self.ahead);
+        if let Some(last) = ahead.last() {
+            // A step of the pipeline itself has to do that by itself. (The offset that is the end before it does is not the end then.)
+            let needs_it = matches!(step, Step::DeletePipeline(_) | Step::Trim(_, _, Keeps::Nothing));
+            if needs_it || pipeline.is_some_and(|pipeline| pipeline != self.ahead_of) {
+                self.pipelines[self.ahead_of].sync().unwrap();
+            }
+            self.contents = last.clone();
+        }
+        let may_do_nothing = matches!(step, Step::Compact(_) | Step::Trim(..));
+        let mut outcomes = self.take_settled(step);
+        // One that finds nothing to do does not sync either.
+        if may_do_nothing && !ahead.is_empty() {
+            self.pipelines[self.ahead_of].sync().unwrap();
+        }
+        outcomes.extend(ahead);
+        outcomes
+    }
+
+    /// Which pipeline a step is about; `None` for all.
+    fn pipeline_of(&self, step: &Step) -> Option<String> {
+        let owner = |topic: &str| self.contents.topics.get(topic).map(|topic| topic.pipeline.clone());
         match step {
+            Step::Open | Step::Close => None,
+            Step::CreateTopics(pipeline, _)
+            | Step::DeletePipeline(pipeline)
+            | Step::Commit(pipeline, _)
+            | Step::Append(pipeline, _)
+            | Step::Sync(pipeline)
+            | Step::FailedCommit(pipeline, ..)
+            | Step::FailedCheckpoint(pipeline, ..) => Some((*pipeline).to_owned()),
+            Step::DeleteTopic(topic) | Step::Trim(topic, ..) | Step::Compact(topic) => owner(topic),
+            Step::Register(..) | Step::Report(..) => Some("_system".to_owned()),
+        }
+    }
+
+    fn append(&mut self, pipeline: &'static str, appends: &Appends) {
+        self.open_pipeline(pipeline);
+        let durable = self.contents.clone();
+        self.contents = self.ahead.last().unwrap_or(&durable).clone();
+        let (set, appended) = self.plan(pipeline, appends);
+        self.contents = durable;
+        let sequence = self.pipelines[pipeline].append(set).unwrap();
+        assert_eq!(sequence, appended.positions[pipeline].0);
+        self.ahead.push(appended);
+        self.ahead_of = pipeline;
+    }
+
+    fn take_settled(&mut self, step: Step) -> Vec<Contents> {
+        match step {
+            Step::Append(pipeline, appends) => self.append(pipeline, &appends),
+            Step::Sync(pipeline) => {
+                self.open_pipeline(pipeline);
+                self.pipelines[pipeline].sync().unwrap();
+            }
             Step::Open => self.log = Some(Log::open(&self.log_dir(), self.options.clone()).unwrap()),
             Step::Close => {
                 self.pipelines.clear();
@@ -378,7 +450,7 @@ impl Session {
         let records = &topic.partitions[partition];
         let partition = partition as PartitionId;
         let texts = ["one", "two", "three", "four"];
-        match below(44) {
+        match below(52) {
             0..=1 => Step::Close,
             2..=3 => Step::DeleteTopic(name),
             4 => Step::DeletePipeline("q"),
@@ -387,6 +459,7 @@ impl Session {
             12..=13 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::LastSegment),
             14..=15 if self.pipelines.contains_key(pipeline(name)) => Step::Trim(name, partition, Keeps::Nothing),
             40..=43 => Step::Compact(name),
+            44..=45 => Step::Sync(pipeline(name)),
             roll => {
                 let pipeline = pipeline(name);
                 let mine = names.into_iter().filter(|name| self.contents.topics.get(*name).is_some_and(|t| t.pipeline == pipeline));
@@ -401,6 +474,7 @@ impl Session {
                 match roll {
                     16..=17 => Step::FailedCommit(pipeline, appends, "sync", ".journal"),
                     18 => Step::FailedCommit(pipeline, appends, "write", ".journal"),
+                    46.. => Step::Append(pipeline, appends),
                     _ => Step::Commit(pipeline, appends),
                 }
             }

@@ -7,6 +7,7 @@ mod image;
 mod new_files;
 
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,10 +74,8 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
         JournalFile::remove(dir, loaded.number)?;
         (journal, Dirty::default())
     } else {
-        let end = loaded.entries.get(kept).map_or(loaded.valid_bytes, |(at, _)| *at);
-        let last = kept.checked_sub(1).and_then(|last| loaded.entries.get(last)).map_or(end, |(at, _)| *at);
-        let last_entry = loaded.bytes.get(last as usize..end as usize).unwrap_or_default();
-        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, last, last_entry)?;
+        let (unsynced_at, unsynced) = loaded.unsynced_bytes(kept);
+        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, unsynced_at, unsynced)?;
         (journal, files.into_dirty(topics))
     };
     let tail = loaded.entries.iter().filter_map(|(_, entry)| match entry {
@@ -265,7 +264,7 @@ impl<'a> Files<'a> {
         match replay {
             Replay::IntoSegments => {
                 self.restore(&pieces, kept)?;
-                settle_last(&pieces, kept)?;
+                settle(&pieces, loaded.first_unsynced..kept)?;
             }
             Replay::IntoNewFiles(tail) => {
                 for (path, located) in &pieces {
@@ -306,15 +305,17 @@ impl<'a> Files<'a> {
         Ok(files)
     }
 
-    /// How many entries have all their bytes, in the journal or in segments: all, or all but a torn last one.
+    /// How many entries have all their bytes, in the journal or in segments: all, or all before a torn one that was not synced.
     fn count_kept(&self, loaded: &Loaded, files: &[(PathBuf, Vec<LocatedPiece<'_>>)]) -> Result<usize> {
         let all = loaded.entries.len();
         let pieces = || files.iter().flat_map(|(path, pieces)| pieces.iter().map(move |located| (path, located)));
         let mut missing = pieces().filter(|(_, located)| located.inline.is_none() && located.found != Found::Whole);
-        // The next entry is begun when all pieces of this one are durable, so there is none behind one that is torn.
-        let is_torn =
-            |located: &LocatedPiece<'_>| located.entry + 1 == all && (loaded.last_is_partial || located.found == Found::Torn);
-        let kept = all - usize::from(missing.clone().any(|(_, located)| is_torn(located)));
+        let is_torn = |located: &LocatedPiece<'_>| {
+            let unsynced = located.entry >= loaded.first_unsynced;
+            unsynced && (located.found == Found::Torn || loaded.is_partial(located.entry))
+        };
+        let torn = missing.clone().filter(|(_, located)| is_torn(located)).map(|(_, located)| located.entry);
+        let kept = torn.min().unwrap_or(all);
         if let Some((path, LocatedPiece { piece, .. })) = missing.find(|(_, located)| located.entry < kept) {
             let (first, last) = (piece.base_offset, piece.next_offset - 1);
             return Err(LogError::Corrupt {
@@ -325,7 +326,7 @@ impl<'a> Files<'a> {
             });
         }
         if kept < all {
-            info!(journal = %loaded.path.display(), "leaving out a commit that was not finished");
+            info!(journal = %loaded.path.display(), commits = all - kept, "leaving out what was not finished");
         }
         Ok(kept)
     }
@@ -438,20 +439,25 @@ fn trim_partition(dir: &Path, segments: &[SegmentImage], cut: &mut Cut) -> Resul
     Ok(())
 }
 
-/// Makes the pieces of the last commit durable that stand in segments alone. That its entry is there and they can be read does not mean that they
-/// are on the disk: its writer may have been killed before a sync of them ended, or have ended because one failed, after which the kernel may call pages
-/// clean that were never written. So they are written once more, as the entry itself is, before there can be another entry.
-fn settle_last(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
+/// Makes the pieces of entries durable that stand in segments alone. That the entries are there and the pieces can be read does not mean that these
+/// are on the disk: their writer may have been killed before a sync of them ended, or have ended because one failed, after which the kernel may call pages
+/// clean that were never written. So they are written once more, as the entries themselves are, before there can be another entry.
+fn settle(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], entries: Range<usize>) -> Result<()> {
     let mut settled = Vec::new();
     for (path, pieces) in files {
-        let Some(located) = pieces.iter().find(|located| located.entry + 1 == kept && located.inline.is_none()) else { continue };
+        let mut unsettled = pieces.iter().filter(|located| entries.contains(&located.entry) && located.inline.is_none()).peekable();
+        if unsettled.peek().is_none() {
+            continue;
+        }
         let file = DurableFile::open(path, Access::ReadWrite)?;
-        let mut at = located.piece.file_position;
-        for_each_chunk(&file, located.piece, |chunk| {
-            file.write_all_at(chunk, at)?;
-            at += chunk.len() as u64;
-            Ok(())
-        })?;
+        for located in unsettled {
+            let mut at = located.piece.file_position;
+            for_each_chunk(&file, located.piece, |chunk| {
+                file.write_all_at(chunk, at)?;
+                at += chunk.len() as u64;
+                Ok(())
+            })?;
+        }
         settled.push((path, file));
     }
     durable_file::sync_together(&settled, |(path, file)| {

@@ -45,6 +45,58 @@ fn round_trip_over_reopening() {
 }
 
 #[test]
+fn a_sync_shows_all_that_was_appended() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: 3000, ..options() }).unwrap();
+    let topic = log.create_topic("t", 2, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let large = || batch(&[vec![b'x'; 200_000]]);
+    let append = |position: &str, batches: Vec<_>| {
+        let batches = batches.into_iter().map(|(partition, batch)| (topic.clone(), partition, batch)).collect();
+        pipeline.append(CommitSet { batches, position: Bytes::copy_from_slice(position.as_bytes()) }).unwrap()
+    };
+    assert_eq!(append("p1", vec![(0, one("a")), (1, one("b"))]), 1);
+    assert_eq!(append("p2", vec![(0, large()), (1, one("c"))]), 2);
+    assert_eq!(append("p3", vec![(0, one("d")), (1, large())]), 3);
+    assert_eq!(log.committed_ends(&topic), [0, 0]);
+    assert_eq!(topic.read(0, 0, 1000).unwrap().len(), 0);
+    // As a kill would leave it: everything that the page cache has.
+    let copy = temp_dir();
+    copy_dir(dir.path(), copy.path());
+    let check = |dir: &Path, after: &[&str]| {
+        let log = Log::open(dir, options()).unwrap();
+        let contents = contents(&log, "p").unwrap();
+        assert_eq!(contents.records[&("t".to_owned(), 0)].iter().map(Vec::len).collect::<Vec<_>>(), [1, 200_000, 1]);
+        let lens = contents.records[&("t".to_owned(), 1)].iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lens, [&[1, 1, 200_000][..], &vec![1; after.len()]].concat());
+    };
+    check(copy.path(), &[]);
+
+    pipeline.sync().unwrap();
+    pipeline.sync().unwrap();
+    assert_eq!(log.committed_ends(&topic), [3, 3]);
+    assert_eq!(read_all(&topic, 1, 0, 1000).unwrap()[..2], [b"b", b"c"]);
+    // A commit takes what was appended with it, and so does the next owner.
+    append("p4", vec![(1, one("e"))]);
+    commit(&pipeline, "p5", vec![]);
+    assert_eq!(log.committed_ends(&topic), [3, 4]);
+    append("p6", vec![(1, one("f"))]);
+    drop(pipeline);
+    assert_eq!(log.committed_ends(&topic), [3, 4]);
+    let pipeline = log.pipeline("p").unwrap();
+    assert_eq!(log.committed_ends(&topic), [3, 5]);
+    assert_eq!(pipeline.position().unwrap().position, "p6");
+    // A topic's entry in the journal says that everything before it was synced.
+    pipeline.append(CommitSet { batches: vec![(topic.clone(), 1, one("g"))], position: Bytes::new() }).unwrap();
+    log.create_topic("u", 1, "p").unwrap();
+    assert_eq!(log.committed_ends(&topic), [3, 6]);
+    pipeline.append(CommitSet { batches: vec![(topic.clone(), 1, one("h"))], position: Bytes::new() }).unwrap();
+    log.close().unwrap();
+    drop((pipeline, topic, log));
+    check(dir.path(), &["e", "f", "g", "h"]);
+}
+
+#[test]
 fn topics_are_made_once() {
     let dir = temp_dir();
     let log = Log::open(dir.path(), options()).unwrap();

@@ -67,9 +67,13 @@ fn fifty_random_kills_under_load() {
             thread::spawn(move || work(&database, writer, seed, &stop))
         })
         .collect();
-    let pipeline = scenario.pipeline().upsert("embedded", &format!("jdbc:sqlite:{}", sqlite.display())).log("partitions: 2");
-    let run = scenario.run(&pipeline);
+    let pipeline = scenario.pipeline().upsert("embedded", &format!("jdbc:sqlite:{}", sqlite.display()));
+    let run = |durability: &str| {
+        let log = format!("partitions: 2, durability: {durability}");
+        scenario.run(&pipeline.clone().log(&log))
+    };
     for round in 0..50 {
+        let run = run(["fsync", "interval(100ms)"][round % 2]);
         let mainstem = run.clone().allow("").start();
         thread::sleep(Duration::from_millis(if round % 10 == 0 { 2500 } else { random.below(700) }));
         mainstem.kill();
@@ -79,7 +83,7 @@ fn fifty_random_kills_under_load() {
         client.join().expect("client");
     }
     // The old connection may still be there for a moment.
-    let mut mainstem = run.allow("is active").start();
+    let mut mainstem = run("fsync").allow("is active").start();
     scenario.wait_until_drained(&mut mainstem);
     mainstem.stop();
     scenario.assert_equal();
