@@ -24,9 +24,11 @@ use bytes::Bytes;
 
 use crate::error::{BatchError, LogError, Result};
 use crate::partition::Offset;
+use crate::sparse_index::BatchPlace;
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 61;
+const MAX_TIMESTAMP_AT: usize = 35;
 /// Where the bytes that the CRC covers begin.
 pub(crate) const CRC_COVERS_FROM: usize = 21;
 /// Bytes that the length field does not count: base offset and the length itself.
@@ -79,7 +81,7 @@ impl BatchHeader {
             attributes: i16::from_be_bytes(field(header, 21)),
             last_offset_delta: i32::from_be_bytes(field(header, 23)),
             base_timestamp_ms: i64::from_be_bytes(field(header, 27)),
-            max_timestamp_ms: i64::from_be_bytes(field(header, 35)),
+            max_timestamp_ms: i64::from_be_bytes(field(header, MAX_TIMESTAMP_AT)),
             record_count: i32::from_be_bytes(field(header, 57)),
         };
         let magic = header[16] as i8;
@@ -102,6 +104,11 @@ impl BatchHeader {
         }
         let epoch = i32::from_be_bytes(field(header, 12));
         Ok((Self { total_bytes: total_bytes as usize, ..parsed }, epoch))
+    }
+
+    /// Where the next batch begins if this one stands at `place`.
+    pub(crate) fn place_behind(&self, place: BatchPlace) -> BatchPlace {
+        BatchPlace { base_offset: self.next_offset(), position: place.position + self.total_bytes as u64 }
     }
 
     /// The offset after the last record's.
@@ -215,6 +222,11 @@ impl EncodedBatch {
     /// The batch as it will stand in the segment, except for its base offset.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The latest time of a record, milliseconds since 1970.
+    pub(crate) fn max_timestamp_ms(&self) -> i64 {
+        self.bytes.get(MAX_TIMESTAMP_AT..).and_then(|rest| rest.first_chunk()).map_or(i64::MIN, |bytes| i64::from_be_bytes(*bytes))
     }
 
     pub(crate) fn set_base_offset(&mut self, base_offset: Offset) {

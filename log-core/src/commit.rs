@@ -14,7 +14,8 @@ use crate::journal::format::{self, CommitPlace, Piece};
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionId, Tail};
 use crate::pipeline::Dirty;
-use crate::segment::{BatchPlace, SEGMENT_BYTES_LIMIT, Segment};
+use crate::segment::{SEGMENT_BYTES_LIMIT, Segment};
+use crate::sparse_index::BatchPlace;
 use crate::topic::{Topic, TopicInner};
 
 /// A partition's bytes stand in the journal entry if there are no more: though they are written twice, one sync is quicker than two, even
@@ -152,7 +153,7 @@ impl Plan {
                     base_offset: place.base_offset + Offset::from(batch.record_count),
                     position: place.position + batch.bytes.len() as u64,
                 };
-                piece.segment.index_appended(place, next);
+                piece.segment.index_appended(place, next, batch.max_timestamp_ms());
                 place = next;
             }
         }

@@ -14,8 +14,10 @@
 mod log;
 
 // What readers see.
+mod lookup;
 mod partition;
 mod segment;
+mod sparse_index;
 mod topic;
 
 // What is in a segment.
@@ -67,7 +69,8 @@ pub use crate::{
     group_offsets::GroupOffsets,
     inspect::{Damage, DumpedBatch, Remedy, Repair, SegmentDescription, SegmentDump, Verification, verify},
     log::{Log, LogOptions},
-    partition::{Backlog, Offset, PartitionId},
+    lookup::Backlog,
+    partition::{Offset, PartitionId},
     partitioner::{murmur2, partition_for},
     pipeline::{CommitSet, PipelineLog, StoredPosition},
     records::{Headers, Record, RecordIter, Records},

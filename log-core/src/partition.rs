@@ -10,24 +10,14 @@ use crate::batch::{BatchHeader, RecordBatch};
 use crate::durable_file;
 use crate::error::{BatchError, LogError, Result};
 use crate::open_files::OpenFiles;
-use crate::segment::{BatchPlace, INDEX_INTERVAL_BYTES, Segment};
+use crate::segment::Segment;
+use crate::sparse_index::INDEX_INTERVAL_BYTES;
 
 /// A record's place in its partition. Offsets increase; there can be gaps.
 pub type Offset = i64;
 
 /// Which partition of a topic, from 0.
 pub type PartitionId = i32;
-
-/// What a reader at some offset has not read yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Offsets up to the committed end: the number of records where none were compacted away.
-    pub records: u64,
-    /// Bytes in segment files, counted from the batch that holds the reader's offset.
-    pub bytes: u64,
-    /// Time of the oldest record of that batch, in milliseconds since 1970; `None` when nothing is waiting.
-    pub oldest_timestamp_ms: Option<i64>,
-}
 
 /// How often something is read that is being replaced.
 pub(crate) const LOOKS_MAX: usize = 10;
@@ -94,7 +84,7 @@ impl PartitionState {
     }
 
     /// The segment that holds `offset`.
-    fn segment_of(&self, offset: Offset) -> usize {
+    pub(crate) fn segment_of(&self, offset: Offset) -> usize {
         self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
     }
 }
@@ -197,23 +187,6 @@ impl Partition {
         true
     }
 
-    /// When the first record of a segment was appended, in milliseconds since 1970.
-    pub(crate) fn first_time(&self, segment: &Segment) -> Result<i64> {
-        let first = BatchPlace { base_offset: segment.base_offset(), position: 0 };
-        let mut header = [0; crate::batch::HEADER_BYTES];
-        segment.open(&self.files)?.read_at(&mut header, 0)?;
-        let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(first, None, &error))?;
-        Ok(header.base_timestamp_ms)
-    }
-
-    /// When the last record before `end` was appended; nothing if there is none.
-    pub(crate) fn newest_time(&self, end: Offset) -> Result<Option<i64>> {
-        if end <= self.start_offset() {
-            return Ok(None);
-        }
-        Ok(self.read(end - 1, 1)?.last().map(RecordBatch::max_timestamp_ms))
-    }
-
     /// Whole committed batches from the one that holds `from` on: at least one, then as many as fit `bytes_max`.
     pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>> {
         self.looking_again(|| self.read_once(from, bytes_max))
@@ -221,7 +194,7 @@ impl Partition {
 
     /// Once more if it fails: a compaction or a recovery (of the process that writes, for a read-only log) may have replaced
     /// the files meanwhile. Damage is still there the second time. More often only while one compaction replaces after the other.
-    fn looking_again<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn looking_again<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
         let mut before = self.state().segments;
         let mut result = look();
         for attempt in 1..LOOKS_MAX {
@@ -319,7 +292,7 @@ impl Partition {
                     batches.push(RecordBatch { header, bytes });
                     *left = left.saturating_sub(total);
                 }
-                place = BatchPlace { base_offset: header.next_offset(), position: place.position + total };
+                place = header.place_behind(place);
                 if place.base_offset >= segment_end {
                     break;
                 }
@@ -330,29 +303,5 @@ impl Partition {
             return Err(segment.damaged(place, None, &error));
         }
         Ok(*left > 0)
-    }
-
-    pub(crate) fn backlog(&self, from: Offset) -> Result<Backlog> {
-        self.looking_again(|| self.backlog_once(from))
-    }
-
-    fn backlog_once(&self, from: Offset) -> Result<Backlog> {
-        let state = self.state();
-        let from = from.max(state.start_offset);
-        if from >= state.end_offset {
-            return Ok(Backlog::default());
-        }
-        let current = state.segment_of(from);
-        let mut bytes: u64 = state.segments.iter().skip(current).map(|segment| segment.committed_bytes()).sum();
-        let mut oldest_timestamp_ms = None;
-        if let Some(segment) = state.segments.get(current) {
-            let place = segment.locate(from, &self.files)?;
-            bytes = bytes.saturating_sub(place.position);
-            let mut header = [0; crate::batch::HEADER_BYTES];
-            segment.open(&self.files)?.read_at(&mut header, place.position)?;
-            let header = BatchHeader::parse(&header).map_err(|error| segment.damaged(place, None, &error))?;
-            oldest_timestamp_ms = Some(header.base_timestamp_ms);
-        }
-        Ok(Backlog { records: (state.end_offset - from) as u64, bytes, oldest_timestamp_ms })
     }
 }

@@ -4,8 +4,8 @@
 //! batch. Only the first [`Segment::committed_bytes`] belong to the log; what stands behind them is the remains of a
 //! commit that did not happen.
 //!
-//! Where a batch stands is kept in a sparse index in memory: filled by appends, and for files of earlier runs by
-//! walking over batch headers, no further than somebody reads.
+//! Where a batch stands and how late it is is kept in a sparse index in memory ([`crate::sparse_index`]): filled by appends, and for files of
+//! earlier runs by walking over batch headers, no further than somebody reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +17,8 @@ use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
 use crate::journal::format::SegmentImage;
 use crate::open_files::{CachedFile, OpenFiles, WAITING_SUFFIX};
 use crate::partition::Offset;
+use crate::sparse_index::{BatchPlace, SparseIndex};
 
-/// Bytes between two entries of the index, at least.
-pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
 /// Kafka's readers use 32-bit positions.
 pub(crate) const SEGMENT_BYTES_LIMIT: u64 = i32::MAX as u64;
 /// What is read at once when walking over headers: many small batches, or the header of a large one.
@@ -42,13 +41,6 @@ pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
     if all_digits { digits.parse().ok() } else { None }
 }
 
-/// Where a batch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BatchPlace {
-    pub(crate) base_offset: Offset,
-    pub(crate) position: u64,
-}
-
 /// One segment file.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -61,19 +53,11 @@ pub(crate) struct Segment {
     name_is_durable: AtomicBool,
     /// A compaction went over it.
     compacted: AtomicBool,
-    index: Mutex<Index>,
-}
-
-/// `entries` are sorted and all lie before `scanned.position`; the chain of offsets up to there was verified.
-#[derive(Debug)]
-struct Index {
-    entries: Vec<(u32, u32)>,
-    scanned: BatchPlace,
+    index: Mutex<SparseIndex>,
 }
 
 impl Segment {
     pub(crate) fn new(dir: &Path, base_offset: Offset, committed_bytes: u64) -> Arc<Self> {
-        let scanned = BatchPlace { base_offset, position: 0 };
         Arc::new(Self {
             base_offset,
             file: CachedFile::new(dir.join(file_name(base_offset))),
@@ -81,7 +65,7 @@ impl Segment {
             dirty: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
             compacted: AtomicBool::new(false),
-            index: Mutex::new(Index { entries: Vec::new(), scanned }),
+            index: Mutex::new(SparseIndex::new(base_offset)),
         })
     }
 
@@ -160,35 +144,39 @@ impl Segment {
         self.name_is_durable.store(true, Ordering::Release);
     }
 
-    /// Notes appended batches; only while the index has no hole before them.
-    pub(crate) fn index_appended(&self, place: BatchPlace, next: BatchPlace) {
+    /// Notes an appended batch; only while the index has no hole before it.
+    pub(crate) fn index_appended(&self, place: BatchPlace, next: BatchPlace, max_timestamp_ms: i64) {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if index.scanned == place {
-            index.note(self.base_offset, place);
-            index.scanned = next;
+        if index.scanned() == place {
+            index.add(next, max_timestamp_ms);
         }
     }
 
     /// The place to start looking for the batch that holds `offset`: at or less than one index interval before it.
     pub(crate) fn locate(&self, offset: Offset, files: &OpenFiles) -> Result<BatchPlace> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if offset >= index.scanned.base_offset {
-            self.scan(&mut index, offset, files)?;
-        }
-        let after = index.entries.partition_point(|entry| self.base_offset + Offset::from(entry.0) <= offset);
-        let Some((relative, position)) = after.checked_sub(1).and_then(|at| index.entries.get(at)) else {
-            return Ok(BatchPlace { base_offset: self.base_offset, position: 0 });
-        };
-        Ok(BatchPlace { base_offset: self.base_offset + Offset::from(*relative), position: u64::from(*position) })
+        self.scan(&mut index, files, |index| index.scanned().base_offset > offset)?;
+        Ok(index.before_offset(offset))
     }
 
-    /// Walks over headers until the batch that holds `offset` is behind, or the committed bytes end.
-    fn scan(&self, index: &mut Index, offset: Offset, files: &OpenFiles) -> Result<()> {
+    /// The place to start looking for the first record of that time (milliseconds since 1970) or later: at or less than one index interval before
+    /// its batch, or before the end if there is none.
+    pub(crate) fn locate_time(&self, timestamp_ms: i64, files: &OpenFiles) -> Result<BatchPlace> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        self.scan(&mut index, files, |index| index.latest_ms() >= timestamp_ms)?;
+        Ok(index.before_time(timestamp_ms))
+    }
+
+    /// Walks over headers until the index has what is looked for, or the committed bytes end.
+    fn scan(&self, index: &mut SparseIndex, files: &OpenFiles, has_it: impl Fn(&SparseIndex) -> bool) -> Result<()> {
         let committed = self.committed_bytes();
+        if has_it(index) || index.scanned().position >= committed {
+            return Ok(());
+        }
         let file = self.open(files)?;
         let mut buffer = vec![0; SCAN_BYTES];
-        while index.scanned.position < committed && index.scanned.base_offset <= offset {
-            let start = index.scanned.position;
+        while index.scanned().position < committed && !has_it(index) {
+            let start = index.scanned().position;
             let want = (committed - start).min(SCAN_BYTES as u64) as usize;
             let chunk = &mut buffer[..want];
             let read = file.read_at(chunk, start)?;
@@ -196,12 +184,10 @@ impl Segment {
             while let Some(rest) = chunk.get(at..read)
                 && (rest.len() >= HEADER_BYTES || at == 0)
             {
-                let place = index.scanned;
+                let place = index.scanned();
                 let header = BatchHeader::parse(rest).map_err(|error| self.damaged(place, None, &error))?;
                 self.check_place(&header, place, committed)?;
-                index.note(self.base_offset, place);
-                index.scanned =
-                    BatchPlace { base_offset: header.next_offset(), position: place.position + header.total_bytes as u64 };
+                index.add(header.place_behind(place), header.max_timestamp_ms);
                 at += header.total_bytes;
             }
         }
@@ -231,19 +217,6 @@ impl Segment {
         };
         let problem = format!("the record batch there, {offsets}, cannot be read: {error}");
         LogError::Corrupt { path: self.path(), position: place.position, problem, advice: ADVICE_DAMAGE }
-    }
-}
-
-impl Index {
-    fn note(&mut self, segment_base: Offset, place: BatchPlace) {
-        let far = self.entries.last().is_none_or(|last| place.position >= u64::from(last.1) + INDEX_INTERVAL_BYTES);
-        // Both fit: a segment is rolled before either would not.
-        if far
-            && let Ok(relative) = u32::try_from(place.base_offset - segment_base)
-            && let Ok(position) = u32::try_from(place.position)
-        {
-            self.entries.push((relative, position));
-        }
     }
 }
 

@@ -16,8 +16,9 @@ use crate::durable_file;
 use crate::error::{LogError, Result};
 use crate::journal::format::TopicEntry;
 use crate::log::Core;
+use crate::lookup::Backlog;
 use crate::open_files::OpenFiles;
-use crate::partition::{Backlog, LOOKS_MAX, Offset, Partition, PartitionId};
+use crate::partition::{LOOKS_MAX, Offset, Partition, PartitionId};
 
 /// More would be a mistake in a file rather than a wish.
 pub(crate) const PARTITIONS_MAX: PartitionId = 10_000;
@@ -192,6 +193,19 @@ impl Topic {
         self.check_exists()?;
         let inner = self.inner.partition(partition)?;
         self.looking_again(|| inner.backlog(from))
+    }
+
+    /// The offset of the first record of a partition that was appended at `timestamp_ms` (milliseconds since 1970) or later; `None` if all are
+    /// earlier. Kafka's clients know this as `offsetsForTimes`.
+    ///
+    /// Times are those of the clock when records were appended. Where it was set back, records behind the found one may be earlier.
+    ///
+    /// # Errors
+    /// A topic or partition that does not exist; damage, or a disk that cannot be read. Blocks on the disk.
+    pub fn offset_for_time(&self, partition: PartitionId, timestamp_ms: i64) -> Result<Option<Offset>> {
+        self.check_exists()?;
+        let inner = self.inner.partition(partition)?;
+        self.looking_again(|| inner.offset_for_time(timestamp_ms))
     }
 
     /// Changes whenever something was committed to this topic, and when it is deleted; the value only counts.

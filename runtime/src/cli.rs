@@ -1,7 +1,8 @@
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time::SystemTime};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use connector_api::ByteSize;
+use connector_api::{ByteSize, Span};
 use formats::Compatibility;
 
 use crate::{Connectors, commands, definition::DefinitionError, demo, logging};
@@ -150,12 +151,39 @@ pub(crate) struct ReadArgs {
     /// The first offset to print; the topic's start if left out.
     #[arg(long, value_name = "OFFSET")]
     pub from: Option<i64>,
+    /// Begin with the first record that was appended then or later: `2026-11-23T07:30:00Z`, or `2h` for two hours ago.
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    pub since: Option<Moment>,
     /// Only this partition.
     #[arg(long, value_name = "N")]
     pub partition: Option<i32>,
     /// Go on with what is committed later, until interrupted.
     #[arg(long)]
     pub follow: bool,
+}
+
+/// A moment, as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(DateTime<Utc>);
+
+impl Moment {
+    /// Milliseconds since 1970.
+    pub fn ms(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self(time.to_utc()));
+        }
+        let ago = text.parse::<Span>().ok().and_then(|span| TimeDelta::from_std(span.0).ok());
+        let moment = ago.and_then(|ago| DateTime::from(SystemTime::now()).checked_sub_signed(ago));
+        moment.map(Self).ok_or_else(|| "write a time, `2026-11-23T07:30:00Z`, or how long ago, `2h` (ms, s, m, h, d)".to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -222,6 +250,8 @@ pub(crate) enum LogCommand {
     Topics(TopicsArgs),
     /// Show a topic's partitions, their segments, and how far its readers have come. Works beside a running `run`.
     Describe(DescribeArgs),
+    /// Show how far readers have come in each partition. Works beside a running `run`.
+    Groups(GroupsArgs),
     /// Read every committed byte and list what is damaged; exit code 1 if anything is. Works beside a running `run`, and on a log that does not
     /// start because of damage.
     Verify(VerifyArgs),
@@ -237,6 +267,17 @@ pub(crate) enum LogCommand {
 pub(crate) struct DescribeArgs {
     /// The topic's name: `<pipeline>.<schema>.<table>`.
     pub topic: String,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupsArgs {
+    /// Only this one: `<pipeline>/<sink>`.
+    pub group: Option<String>,
     #[command(flatten)]
     pub data: DataDir,
     /// Print JSON.

@@ -4,7 +4,7 @@ use super::committed_bytes::CommittedBytes;
 use crate::batch::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, LENGTH_EXCLUDES, MAGIC};
 use crate::error::BatchError;
 use crate::partition::Offset;
-use crate::segment::BatchPlace;
+use crate::sparse_index::BatchPlace;
 
 /// Bytes of a header before its CRC: base offset, length, leader epoch, magic. All follow from where the batch stands.
 const DERIVED_BYTES: usize = 17;
@@ -45,7 +45,7 @@ pub(super) fn scan(bytes: &mut CommittedBytes<'_>, base_offset: Offset, end_offs
         let start = place.position;
         match check(bytes, place, end_offset) {
             Ok(header) => {
-                place = behind(&header, place.position);
+                place = header.place_behind(place);
                 timestamp_ms = Some(header.max_timestamp_ms);
                 if let Some(hole) = scan.holes.last_mut() {
                     hole.timestamp_ms.get_or_insert(header.base_timestamp_ms);
@@ -69,10 +69,6 @@ pub(super) fn scan(bytes: &mut CommittedBytes<'_>, base_offset: Offset, end_offs
         scan.holes.push(Hole { start: place, end, records: None, timestamp_ms, problem, header: None });
     }
     scan
-}
-
-fn behind(header: &BatchHeader, position: u64) -> BatchPlace {
-    BatchPlace { base_offset: header.next_offset(), position: position + header.total_bytes as u64 }
 }
 
 /// The header of the batch at `place`, if it is one that belongs there and its checksum fits.
@@ -111,11 +107,11 @@ fn measure(
     let segment_end = BatchPlace { base_offset: end_offset, position: bytes.len() };
     // The header may be right, and only what follows it wrong.
     let believed = check_header(bytes, start, end_offset).ok().filter(|header| {
-        let next = behind(header, start.position);
+        let next = header.place_behind(start);
         next == segment_end || check_header(bytes, next, end_offset).is_ok()
     });
     let end = match &believed {
-        Some(header) => behind(header, start.position),
+        Some(header) => header.place_behind(start),
         None => find_batch(bytes, start, end_offset).unwrap_or(segment_end),
     };
     let problem = bytes.explain(start.position, end.position);
@@ -151,7 +147,7 @@ fn find_batch(bytes: &mut CommittedBytes<'_>, start: BatchPlace, end_offset: Off
         let Ok(header) = BatchHeader::parse(bytes.at(position, HEADER_BYTES)) else { continue };
         let place = BatchPlace { base_offset: header.base_offset, position };
         if place.base_offset > start.base_offset && check(bytes, place, end_offset).is_ok() {
-            let next = behind(&header, position);
+            let next = header.place_behind(place);
             if next == segment_end || check_header(bytes, next, end_offset).is_ok() {
                 return Some(place);
             }

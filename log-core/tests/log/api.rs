@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use log_core::{CommitSet, Compression, Log, LogError, LogOptions, Removed, Retention};
+use log_core::{Backlog, CommitSet, Compression, Log, LogError, LogOptions, RecordBatchBuilder, Removed, Retention};
 
 use crate::support::{batch, batch_with, commit, contents, copy_dir, one, options, read_all, temp_dir};
 
@@ -97,6 +97,73 @@ fn a_sync_shows_all_that_was_appended() {
 }
 
 #[test]
+fn a_backlog_begins_with_the_batch_of_its_offset() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: 2000, ..options() }).unwrap();
+    let topic = log.create_topic("t", 1, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let mut sizes = Vec::new();
+    for time in 0..50 {
+        let mut builder = RecordBatchBuilder::new(Compression::None, time);
+        (0..2).for_each(|_| builder.append(None, Some(&[7; 100]), &[]).unwrap());
+        let batch = builder.finish();
+        sizes.push(batch.size_bytes() as u64);
+        commit(&pipeline, "", vec![(topic.clone(), 0, batch)]);
+    }
+    for from in 0..100 {
+        let backlog = topic.backlog(0, from).unwrap();
+        let batch = from as usize / 2;
+        let expected = (100 - from as u64, sizes[batch..].iter().sum(), Some(batch as i64));
+        assert_eq!((backlog.records, backlog.bytes, backlog.oldest_timestamp_ms), expected, "{from}");
+    }
+    assert_eq!(topic.backlog(0, 100).unwrap(), Backlog::default());
+}
+
+/// Against a walk over all records, for each moment, in a log that was just written and in one that was opened anew.
+#[test]
+fn offsets_are_found_by_time() {
+    let dir = temp_dir();
+    let options = LogOptions { segment_bytes: 60_000, ..options() };
+    let mut times = Vec::new();
+    let check = |log: &Log, times: &[i64]| {
+        let topic = log.topic("t").unwrap();
+        let start = topic.start_offset(0);
+        let latest = times.iter().max().copied().unwrap();
+        for moment in (0..latest + 3).rev() {
+            let expected = times.iter().zip(0..).find(|(time, offset)| **time >= moment && *offset >= start);
+            let found = topic.offset_for_time(0, moment).unwrap();
+            assert_eq!(found, expected.map(|(_, offset)| offset), "{moment}");
+        }
+    };
+    {
+        let log = Log::open(dir.path(), options.clone()).unwrap();
+        let topic = log.create_topic("t", 1, "p").unwrap();
+        assert_eq!(topic.offset_for_time(0, 0).unwrap(), None);
+        let pipeline = log.pipeline("p").unwrap();
+        for number in 0..120 {
+            // Several batches of one moment, and moments without any.
+            let time = number / 3 * 5;
+            let records = 1 + number % 4;
+            let mut builder = RecordBatchBuilder::new(Compression::None, time);
+            (0..records).for_each(|_| builder.append(None, Some(&[7; 900]), &[]).unwrap());
+            commit(&pipeline, "", vec![(topic.clone(), 0, builder.finish())]);
+            times.extend((0..records).map(|_| time));
+        }
+        check(&log, &times);
+    }
+    let log = Log::open(dir.path(), options).unwrap();
+    check(&log, &times);
+    let pipeline = log.pipeline("p").unwrap();
+    let topic = log.topic("t").unwrap();
+    let retention = Retention { bytes: Some(100_000), ..Retention::default() };
+    assert!(log.retain(&topic, &retention, &[]).unwrap().segments > 0);
+    assert!(topic.start_offset(0) > 0);
+    check(&log, &times);
+    drop(pipeline);
+    assert!(matches!(topic.offset_for_time(1, 0), Err(LogError::UnknownPartition { .. })));
+}
+
+#[test]
 fn topics_are_made_once() {
     let dir = temp_dir();
     let log = Log::open(dir.path(), options()).unwrap();
@@ -168,7 +235,7 @@ fn segments_roll_and_reads_cross_them() {
     let backlog = topic.backlog(0, 119).unwrap();
     assert_eq!(backlog.records, 1);
     assert!(backlog.bytes > 800_000 && backlog.bytes < 1_300_000, "{backlog:?}");
-    assert_eq!(topic.backlog(0, 120).unwrap(), log_core::Backlog::default());
+    assert_eq!(topic.backlog(0, 120).unwrap(), Backlog::default());
 }
 
 #[test]

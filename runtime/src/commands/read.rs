@@ -25,10 +25,17 @@ pub(crate) async fn run(args: ReadArgs) -> anyhow::Result<ExitCode> {
     let log = Log::open_read_only(&args.data.data_dir)?;
     let topic = find_topic(&log, &args.topic)?;
     let wanted = |partition: &i32| args.partition.is_none_or(|wanted| wanted == *partition);
-    let mut next: BTreeMap<i32, i64> = (0..topic.partitions())
-        .filter(wanted)
-        .map(|partition| (partition, args.from.unwrap_or(0).max(topic.start_offset(partition))))
-        .collect();
+    let mut next: BTreeMap<i32, i64> = BTreeMap::new();
+    for partition in (0..topic.partitions()).filter(wanted) {
+        let from = match &args.since {
+            Some(since) => {
+                let end = topic.end_offset(partition);
+                topic.offset_for_time(partition, since.ms())?.unwrap_or(end)
+            }
+            None => args.from.unwrap_or(0).max(topic.start_offset(partition)),
+        };
+        next.insert(partition, from);
+    }
     if next.is_empty() {
         return Err(WrongInput(format!("topic `{}` has {} partitions, numbered from 0", args.topic, topic.partitions())).into());
     }

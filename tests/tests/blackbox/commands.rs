@@ -66,6 +66,17 @@ fn check_status_topics_and_read() {
         data.as_ref(),
     ]);
     assert_eq!(later.lines().count(), 1, "{later}");
+    let topic = "commands.public.t";
+    let since = |time: &str| {
+        let arguments: [&OsStr; 6] =
+            ["read".as_ref(), topic.as_ref(), "--since".as_ref(), time.as_ref(), "--data-dir".as_ref(), data.as_os_str()];
+        run_command(arguments)
+    };
+    for time in ["1h", "2020-01-01T00:00:00+01:00"] {
+        assert_eq!(since(time).stdout.lines().count(), 4, "{time}");
+    }
+    assert_eq!(since("2120-01-01T00:00:00Z").stdout, "");
+    assert_eq!(since("yesterday").code, Some(2));
     let unknown = run_command(["read".as_ref(), "nonsense".as_ref(), "--data-dir".as_ref(), data.as_os_str()]);
     assert_ne!(unknown.code, Some(0));
     assert!(unknown.stderr.contains("nonsense"), "{}", unknown.stderr);

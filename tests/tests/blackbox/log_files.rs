@@ -138,6 +138,14 @@ fn a_log_is_described_and_verified_beside_a_run_and_changed_only_after_it() {
     assert!(segment["bytes"].as_u64() > Some(0) && segment["first_timestamp_ms"].as_i64() <= segment["last_timestamp_ms"].as_i64());
     let text = log(&data, &["describe", &name]).stdout;
     assert!(text.contains("group beside/lake: needs offset") && text.contains("segment 00000000000000000000: "), "{text}");
+    let groups = json_of(&log(&data, &["groups", "beside/lake", "--json"]));
+    let groups = groups.as_array().expect("groups");
+    assert!(
+        groups.iter().any(|group| group["topic"] == *name && group["partition"] == 0 && group["lag_bytes"].is_u64()),
+        "{groups:?}"
+    );
+    assert!(log(&data, &["groups"]).stdout.contains("beside/lake"));
+    assert_eq!(log(&data, &["groups", "nonsense"]).code, Some(2));
     assert_eq!(log(&data, &["topics", "--json"]).code, run_command(["topics", "--data-dir", &data.display().to_string()]).code);
 
     for _ in 0..5 {

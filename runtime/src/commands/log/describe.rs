@@ -3,11 +3,13 @@ use std::process::ExitCode;
 use log_core::{Log, Offset, SegmentDescription, Topic};
 use serde::Serialize;
 
-use super::time;
+use super::{
+    groups::{self, GroupLag},
+    time,
+};
 use crate::{
     cli::DescribeArgs,
     commands::{find_topic, status::human},
-    ingest::clock_us,
 };
 
 #[derive(Debug, Serialize)]
@@ -26,7 +28,7 @@ struct PartitionReport {
     end_offset: Offset,
     bytes: u64,
     segments: Vec<SegmentReport>,
-    groups: Vec<GroupReport>,
+    groups: Vec<GroupLag>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,15 +40,6 @@ struct SegmentReport {
     first_timestamp_ms: i64,
     last_timestamp_ms: i64,
     compacted: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct GroupReport {
-    group: String,
-    next_offset: Offset,
-    lag_records: u64,
-    lag_bytes: u64,
-    lag_seconds: f64,
 }
 
 /// `mainstem log describe`.
@@ -70,26 +63,13 @@ pub(super) fn run(args: &DescribeArgs) -> anyhow::Result<ExitCode> {
 
 fn describe(log: &Log, topic: &Topic, partition: i32) -> anyhow::Result<PartitionReport> {
     let segments: Vec<_> = topic.segments(partition)?.into_iter().map(SegmentReport::from).collect();
-    let mut groups = Vec::new();
-    for group in log.offsets().groups() {
-        let Some(&next_offset) = log.offsets().get(&group, topic.id()).get(&partition) else { continue };
-        let backlog = topic.backlog(partition, next_offset)?;
-        let behind = backlog.oldest_timestamp_ms.map_or(0, |oldest| (clock_us() / 1000).saturating_sub(oldest).max(0));
-        groups.push(GroupReport {
-            group,
-            next_offset,
-            lag_records: backlog.records,
-            lag_bytes: backlog.bytes,
-            lag_seconds: behind as f64 / 1000.0,
-        });
-    }
     Ok(PartitionReport {
         partition,
         start_offset: topic.start_offset(partition),
         end_offset: topic.end_offset(partition),
         bytes: segments.iter().map(|segment| segment.bytes).sum(),
         segments,
-        groups,
+        groups: groups::lags(log, topic, partition)?,
     })
 }
 

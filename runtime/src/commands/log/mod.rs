@@ -2,11 +2,13 @@
 mod delete_topic;
 mod describe;
 mod dump;
+mod groups;
 mod repair;
 mod verify;
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, SecondsFormat};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{cli::LogCommand, commands::topics};
@@ -16,6 +18,7 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<ExitCode> {
     match command {
         LogCommand::Topics(args) => topics::run(args),
         LogCommand::Describe(args) => describe::run(&args),
+        LogCommand::Groups(args) => groups::run(&args),
         LogCommand::Verify(args) => verify::run(&args),
         LogCommand::Repair(args) => repair::run(&args),
         LogCommand::Dump(args) => dump::run(&args),
@@ -36,20 +39,10 @@ fn with_bar<T>(work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> T {
     result
 }
 
-/// Milliseconds since 1970 as `2026-11-23T07:30:00.000Z`, in the Gregorian calendar.
+/// Milliseconds since 1970 as `2026-11-23T07:30:00.000Z`; damage can leave times in a file that no calendar has.
 fn time(ms: i64) -> String {
-    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    // Years begin in March here, so that a leap day is the last of its year; 400 of them are 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    let (seconds, millis) = (of_day / 1000, of_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", year + era * 400)
+    let time = DateTime::from_timestamp_millis(ms);
+    time.map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 #[cfg(test)]
@@ -66,8 +59,6 @@ mod tests {
         ] {
             assert_eq!(super::time(ms), expected);
         }
-        // What damage can leave in a file.
-        super::time(i64::MIN);
-        super::time(i64::MAX);
+        assert_eq!(super::time(i64::MIN), "-9223372036854775808 ms");
     }
 }
