@@ -50,7 +50,10 @@ impl PendingCheckpoint {
 
     /// Syncs what the checkpoint speaks of, so many files at a time, and begins the new file.
     pub(crate) fn sync(&mut self, files: &OpenFiles, at_a_time: usize) -> Result<()> {
-        durable_file::sync_at_a_time(at_a_time, &self.dirty.segments, |segment| segment.open(files)?.sync_data())?;
+        durable_file::sync_at_a_time(at_a_time, &self.dirty.segments, |segment| {
+            segment.flush_tail(files)?;
+            segment.open(files)?.sync_data()
+        })?;
         self.dirty.dirs.sort_unstable();
         self.dirty.dirs.dedup();
         durable_file::sync_at_a_time(at_a_time, &self.dirty.dirs, |dir| durable_file::sync_dir(dir))?;

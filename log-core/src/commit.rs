@@ -11,10 +11,12 @@ use crate::batch::EncodedBatch;
 use crate::durable_file::{self, DurableFile};
 use crate::error::{LogError, Result};
 use crate::journal::format::{self, CommitPlace, Piece};
+use crate::log::Core;
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionId, Tail};
 use crate::pipeline::Dirty;
 use crate::segment::{SEGMENT_BYTES_LIMIT, Segment};
+use crate::segment_tail::Tails;
 use crate::sparse_index::BatchPlace;
 use crate::topic::{Topic, TopicInner};
 
@@ -196,7 +198,9 @@ fn check_topic(pipeline: &str, topic: &Topic, partition: PartitionId) -> Result<
 /// Writes the pieces that do not stand in the journal to their segments, without a sync.
 pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles) -> Result<()> {
     for piece in plan.pieces.iter().filter(|piece| !piece.inline) {
-        let file = open(piece, files)?;
+        let file = if piece.creates { create(piece, files)? } else { piece.segment.open(files)? };
+        // Nothing may be missing in the file before what is written now.
+        piece.segment.flush_tail(files)?;
         let mut at = piece.file_position;
         for (_, _, batch) in batches.get(piece.batches.clone()).unwrap_or_default() {
             file.write_all_at(&batch.bytes, at)?;
@@ -231,13 +235,9 @@ fn sync_piece(piece: &PlannedPiece, files: &OpenFiles) -> Result<()> {
     Ok(())
 }
 
-fn open(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
-    if piece.creates {
-        piece.partition().create_dir()?;
-        piece.segment.create(files)
-    } else {
-        piece.segment.open(files)
-    }
+fn create(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {
+    piece.partition().create_dir()?;
+    piece.segment.create(files)
 }
 
 /// Writes the journal entry of the commit into `entry`; returns where its inline bytes begin.
@@ -269,16 +269,17 @@ pub(crate) fn encode(entry: &mut Vec<u8>, place: CommitPlace, plan: &Plan, batch
     entry.len() - format::TRAILER_BYTES - inline_bytes as usize
 }
 
-/// Copies the inline pieces, whose bytes `inline` begins with, to their segments without a sync.
-pub(crate) fn write_inline(plan: &Plan, inline: &[u8], files: &OpenFiles, dirty: &mut Dirty) -> Result<()> {
+/// Copies the inline pieces, whose bytes `inline` begins with, to the ends of their segments, without a sync.
+pub(crate) fn write_inline(plan: &Plan, inline: &[u8], core: &Core, tails: &mut Tails, dirty: &mut Dirty) -> Result<()> {
     let mut rest = inline;
     for piece in plan.pieces.iter().filter(|piece| piece.inline) {
         let Some((bytes, after)) = rest.split_at_checked(piece.length as usize) else { break };
         rest = after;
-        open(piece, files)?.write_all_at(bytes, piece.file_position)?;
         if piece.creates {
+            create(piece, &core.files)?;
             dirty.dirs.extend(piece.partition().dirs_to_sync().map(Path::to_owned));
         }
+        tails.append(&piece.segment, bytes, piece.file_position, core.options.tail_bytes, &core.files)?;
         if !piece.segment.set_dirty(true) {
             dirty.segments.push(piece.segment.clone());
         }

@@ -12,7 +12,7 @@ use crate::{CommitSet, Compaction, Compression, EncodedBatch, Log, LogError, Log
 
 fn options() -> LogOptions {
     // A few commits fill a segment and a journal file.
-    LogOptions { segment_bytes: 3000, journal_bytes: 2500, ..LogOptions::default() }
+    LogOptions { segment_bytes: 3000, journal_bytes: 2500, tail_bytes: 0, ..LogOptions::default() }
 }
 
 fn batch(round: u8, size: usize) -> EncodedBatch {

@@ -17,6 +17,7 @@ mod log;
 mod lookup;
 mod partition;
 mod segment;
+mod segment_tail;
 mod sparse_index;
 mod topic;
 

@@ -35,11 +35,13 @@ pub struct LogOptions {
     pub journal_bytes: u64,
     /// Most segment files that are kept open; 0 for half of the process's descriptors.
     pub open_files_max: usize,
+    /// Bytes that a pipeline may have in memory and in its journal alone before they go to segment files; 0 sends them at once.
+    pub tail_bytes: usize,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 128 << 20, journal_bytes: 64 << 20, open_files_max: 0 }
+        Self { segment_bytes: 128 << 20, journal_bytes: 64 << 20, open_files_max: 0, tail_bytes: 8 << 20 }
     }
 }
 

@@ -23,7 +23,7 @@ impl Partition {
     /// The header of the batch at a place.
     pub(crate) fn header_at(&self, segment: &Segment, place: BatchPlace) -> Result<BatchHeader> {
         let mut bytes = [0; HEADER_BYTES];
-        let read = segment.open(&self.files)?.read_at(&mut bytes, place.position)?;
+        let read = segment.read_at(&mut bytes, place.position, &self.files)?;
         let header = BatchHeader::parse(bytes.get(..read).unwrap_or_default());
         let header = header.map_err(|error| segment.damaged(place, None, &error))?;
         segment.check_place(&header, place, u64::MAX)?;

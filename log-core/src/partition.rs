@@ -240,7 +240,6 @@ impl Partition {
         left: &mut u64,
         batches: &mut Vec<RecordBatch>,
     ) -> Result<bool> {
-        let file = segment.open(&self.files)?;
         let mut place = segment.locate(from, &self.files)?;
         let mut want = *left + INDEX_INTERVAL_BYTES;
         while place.base_offset < segment_end {
@@ -253,7 +252,7 @@ impl Partition {
                 buffer.resize(len, 0);
                 buffer
             };
-            let read = file.read_at(&mut buffer, chunk_start)?;
+            let read = segment.read_at(&mut buffer, chunk_start, &self.files)?;
             buffer.truncate(read);
             let chunk = Bytes::from(buffer);
             loop {

@@ -17,10 +17,10 @@ use crate::error::{LogError, Result};
 use crate::journal::format::{self, Checkpoint, CommitPlace, TopicEntry};
 use crate::journal::{self, JournalFile};
 use crate::log::{Core, LogOptions};
-use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionId};
 use crate::recovery::{self, Recovered};
 use crate::segment::Segment;
+use crate::segment_tail::Tails;
 use crate::topic::{Topic, TopicInner};
 
 /// With more segments to sync, closing a log leaves them to its journal: a recovery is quicker.
@@ -159,6 +159,7 @@ pub(crate) struct Writer {
     in_use: bool,
     epoch: u64,
     dirty: Dirty,
+    tails: Tails,
     /// The journal's checkpoint says of some segments that their content may wait in another file.
     pub(crate) names_swaps: bool,
     /// Bytes that a recovery would have to read.
@@ -271,7 +272,7 @@ impl Pipeline {
         let plan = Plan::new(&self.name, &mut batches, self.segment_bytes(core))?;
 
         let result = writer.guarded(|writer| {
-            writer.write_commit(plan, &batches, position, &core.files)?;
+            writer.write_commit(plan, &batches, position, core)?;
             if settle == Settle::Now { writer.settle_unguarded(core) } else { Ok(()) }
         });
         result.inspect_err(|error| self.warn_of_failure("commit", error))?;
@@ -335,6 +336,7 @@ impl Pipeline {
     pub(crate) fn end_checkpoint(&self, written: Result<PendingCheckpoint>) {
         let mut writer = self.lock();
         writer.checkpointer = None;
+        writer.tails.retain(|_| false);
         if writer.poisoned.is_some() {
             return;
         }
@@ -352,7 +354,8 @@ impl Pipeline {
         writer.settle(core)?;
         let many = writer.dirty.segments.len() > CLOSE_SEGMENTS_MAX;
         if writer.bytes_since_checkpoint == 0 || many {
-            return Ok(());
+            // Whoever reads the files finds all of it.
+            return writer.guarded(|writer| writer.tails.flush(&core.files));
         }
         writer.guarded(|writer| writer.checkpoint(self, core))
     }
@@ -382,6 +385,7 @@ impl Pipeline {
         let mut writer = self.lock_settled(core)?;
         let removed = |path: &Path| topics.iter().any(|topic| path.starts_with(&topic.dir));
         writer.dirty.segments.retain(|segment| !removed(&segment.path()));
+        writer.tails.retain(|segment| removed(&segment.path()));
         writer.dirty.dirs.retain(|dir| !removed(dir));
         writer.guarded(|writer| {
             let sequence = writer.sequence;
@@ -406,6 +410,7 @@ impl Pipeline {
             return Ok(());
         }
         writer.dirty.segments.retain(|segment| !removed.iter().any(|removed| Arc::ptr_eq(removed, segment)));
+        writer.tails.retain(|segment| removed.iter().any(|removed| std::ptr::eq(removed.as_ref(), segment)));
         writer.guarded(|writer| {
             // The checkpoint first: it no longer names the files, so a crash in between leaves them to recovery.
             writer.checkpoint(self, core)?;
@@ -476,6 +481,7 @@ impl Writer {
         self.position = recovered.position;
         self.dirty = recovered.dirty;
         self.names_swaps = false;
+        self.tails = Tails::default();
         self.unsettled.clear();
         self.unsettled_bytes = 0;
         self.bytes_since_checkpoint = recovered.bytes_since_checkpoint;
@@ -502,9 +508,9 @@ impl Writer {
         plan: Plan,
         batches: &[(Topic, PartitionId, EncodedBatch)],
         position: Bytes,
-        files: &OpenFiles,
+        core: &Core,
     ) -> Result<()> {
-        commit::write_referenced(&plan, batches, files)?;
+        commit::write_referenced(&plan, batches, &core.files)?;
 
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let place = CommitPlace { salt: journal.salt, sequence: self.sequence + 1, unsynced_before: self.unsettled_bytes };
@@ -512,7 +518,7 @@ impl Writer {
         journal.write(&self.entry)?;
 
         let inline = self.entry.get(inline_at..).unwrap_or_default();
-        commit::write_inline(&plan, inline, files, &mut self.dirty)?;
+        commit::write_inline(&plan, inline, core, &mut self.tails, &mut self.dirty)?;
         let entry_bytes = self.entry.len() as u64;
         self.bytes_since_checkpoint += entry_bytes + plan.referenced_bytes();
         if self.entry.capacity() > commit::ENTRY_KEPT_BYTES {

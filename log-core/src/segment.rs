@@ -17,6 +17,7 @@ use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
 use crate::journal::format::SegmentImage;
 use crate::open_files::{CachedFile, OpenFiles, WAITING_SUFFIX};
 use crate::partition::Offset;
+use crate::segment_tail::SegmentTail;
 use crate::sparse_index::{BatchPlace, SparseIndex};
 
 /// Kafka's readers use 32-bit positions.
@@ -53,6 +54,10 @@ pub(crate) struct Segment {
     name_is_durable: AtomicBool,
     /// A compaction went over it.
     compacted: AtomicBool,
+    /// What its file does not have yet.
+    pub(crate) tail: Mutex<SegmentTail>,
+    /// Whether it is in a pipeline's [`Tails`](crate::segment_tail::Tails).
+    pub(crate) is_in_tails: AtomicBool,
     index: Mutex<SparseIndex>,
 }
 
@@ -65,6 +70,8 @@ impl Segment {
             dirty: AtomicBool::new(false),
             name_is_durable: AtomicBool::new(false),
             compacted: AtomicBool::new(false),
+            tail: Mutex::default(),
+            is_in_tails: AtomicBool::new(false),
             index: Mutex::new(SparseIndex::new(base_offset)),
         })
     }
@@ -173,13 +180,12 @@ impl Segment {
         if has_it(index) || index.scanned().position >= committed {
             return Ok(());
         }
-        let file = self.open(files)?;
         let mut buffer = vec![0; SCAN_BYTES];
         while index.scanned().position < committed && !has_it(index) {
             let start = index.scanned().position;
             let want = (committed - start).min(SCAN_BYTES as u64) as usize;
             let chunk = &mut buffer[..want];
-            let read = file.read_at(chunk, start)?;
+            let read = self.read_at(chunk, start, files)?;
             let mut at = 0;
             while let Some(rest) = chunk.get(at..read)
                 && (rest.len() >= HEADER_BYTES || at == 0)

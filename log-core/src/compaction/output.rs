@@ -1,12 +1,15 @@
 //! The new content of a segment.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::batch::{BatchHeader, HEADER_BYTES};
 use crate::batch_builder;
 use crate::durable_file::DurableFile;
 use crate::error::Result;
+use crate::open_files::OpenFiles;
 use crate::partition::Offset;
+use crate::segment::Segment;
 
 /// What is written at once, and copied at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -42,16 +45,16 @@ impl Output {
         self.position + self.buffer.len() as u64
     }
 
-    /// Copies bytes of another file, which are whole batches.
-    pub(super) fn copy(&mut self, from: &DurableFile, start: u64, end: u64) -> Result<()> {
+    /// Copies bytes of a segment, which are whole batches.
+    pub(super) fn copy(&mut self, from: &Segment, files: &OpenFiles, bytes: Range<u64>) -> Result<()> {
         self.write_out()?;
-        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(end - start).unwrap_or(CHUNK_BYTES))];
-        let mut at = start;
+        let Range { start: mut at, end } = bytes;
+        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(end - at).unwrap_or(CHUNK_BYTES))];
         while at < end {
             let want = chunk.len().min(usize::try_from(end - at).unwrap_or(CHUNK_BYTES));
             let chunk = chunk.get_mut(..want).unwrap_or_default();
-            if from.read_at(chunk, at)? < want {
-                return Err(from.ended_early());
+            if from.read_at(chunk, at, files)? < want {
+                return Err(from.open(files)?.ended_early());
             }
             self.file.write_all_at(chunk, self.position)?;
             self.position += want as u64;

@@ -215,7 +215,7 @@ impl Writer<'_> {
         let mut output = Output::create(&self.first.waiting_path())?;
         if let Some(before) = self.before.take() {
             let copied = self.read - size - before.bytes.len() as u64;
-            output.copy(&*self.first.open(&self.partition.files)?, 0, copied)?;
+            output.copy(self.first, &self.partition.files, 0..copied)?;
             output.push(&before.bytes, &before.header)?;
         }
         self.output = Some(output);
@@ -232,7 +232,7 @@ impl Writer<'_> {
         if to < end {
             let mut rest = Output::create(&dir.join(swap_file_name(to)))?;
             let bytes = self.first.committed_bytes();
-            rest.copy(&*self.first.open(&self.partition.files)?, self.read, bytes)?;
+            rest.copy(self.first, &self.partition.files, self.read..bytes)?;
             segments.push(segment(to, rest.finish()?, false));
             pace.advance(2 * bytes.saturating_sub(self.read))?;
         }

@@ -22,7 +22,7 @@ fn batch(round: u8, size: usize) -> EncodedBatch {
 /// offsets that nothing can bring back.
 fn damaged() -> (TempDir, Vec<Offset>) {
     let dir = temp_dir();
-    let options = || LogOptions { segment_bytes: 3000, ..LogOptions::default() };
+    let options = || LogOptions { segment_bytes: 3000, tail_bytes: 0, ..LogOptions::default() };
     let commit = |log: &Log, rounds: Range<u8>| {
         let topic = log.create_topic("t", 1, "p").unwrap();
         let pipeline = log.pipeline("p").unwrap();

@@ -6,13 +6,14 @@
 //!
 //! 1. Pieces too large to stand in the journal go to their segments. Without step 2 they are bytes behind the committed end:
 //!    recovery cuts them off.
-//! 2. The entry, with all other pieces inside, is appended to the journal, and these go to their segments too. Half an entry is not one: its
+//! 2. The entry, with all other pieces inside, is appended to the journal, and these go to the ends of their segments too, in memory at first
+//!    ([`crate::segment_tail`]). Half an entry is not one: its
 //!    checksums and its trailer fail, and recovery cuts it off; and so it does with an entry if pieces of it are not in their segments and look as
 //!    if they never were.
 //! 3. The journal and the segments of step 1 are synced at the same time (their directories too, the first time). **This is the commit.**
-//!    The segments of step 2 are not: recovery writes them again. One sync can do for several entries.
+//!    The segments of step 2 are not: recovery writes what they lack. One sync can do for several entries.
 //! 4. Readers see the new ends.
-//! 5. From time to time a checkpoint: the segments written in step 3 are synced, then a new journal file is written under a
+//! 5. From time to time a checkpoint: the segments of step 2 are written and synced, then a new journal file is written under a
 //!    temporary name. It begins with all ends as of the checkpoint, and goes on with the entries that came since. It is
 //!    synced, renamed, the directory synced, and the old file removed. At every moment there is a journal file that begins
 //!    with a whole checkpoint.

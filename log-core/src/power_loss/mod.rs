@@ -275,6 +275,16 @@ fn small_options() -> LogOptions {
     LogOptions { segment_bytes: 1500, journal_bytes: 1400, ..LogOptions::default() }
 }
 
+/// Where nothing waits in memory for its segment.
+fn without_tails(options: LogOptions) -> LogOptions {
+    LogOptions { tail_bytes: 0, ..options }
+}
+
+/// Where some does.
+fn short_tails(options: LogOptions) -> LogOptions {
+    LogOptions { tail_bytes: 500, ..options }
+}
+
 /// Commits, rolls and checkpoints, topics that come and go, schemas and offsets, closing and opening.
 fn small_steps() -> Vec<Step> {
     vec![
@@ -311,6 +321,8 @@ fn small_steps() -> Vec<Step> {
 #[test]
 fn small_commits() {
     check_once("small commits", &record(&small_options(), small_steps()));
+    check_once("small commits, soon in their segments", &record(&short_tails(small_options()), small_steps()));
+    check_once("small commits, at once in their segments", &record(&without_tails(small_options()), small_steps()));
 }
 
 /// Commits whose larger pieces are written to their segments first.
@@ -354,7 +366,7 @@ fn failing_steps() -> Vec<Step> {
 
 #[test]
 fn failed_writes() {
-    check_once("failed writes", &record(&small_options(), failing_steps()));
+    check_once("failed writes", &record(&without_tails(small_options()), failing_steps()));
 }
 
 /// Commits that are synced together, and everything that has to sync them first.
@@ -410,6 +422,7 @@ fn unsynced_large_steps() -> Vec<Step> {
 #[test]
 fn unsynced_commits() {
     check_once("un-synced commits", &record(&small_options(), unsynced_steps()));
+    check_once("un-synced commits, soon in their segments", &record(&short_tails(small_options()), unsynced_steps()));
     let rolling = LogOptions { segment_bytes: 2 * LARGE as u64, ..large_options() };
     check_once("un-synced large commits", &record(&rolling, unsynced_large_steps()));
 }
@@ -427,9 +440,10 @@ fn crashes_in_recovery_of_unsynced_commits() {
 
 #[test]
 fn random_workloads() {
-    let options = LogOptions { segment_bytes: 3000, journal_bytes: 2500, ..LogOptions::default() };
     let first = seeds().start;
     for seed in first..first + setting("MAINSTEM_POWER_LOSS_WORKLOADS", 1) {
+        let tail_bytes = [1000, 0, 8 << 20][seed as usize % 3];
+        let options = LogOptions { segment_bytes: 3000, journal_bytes: 2500, tail_bytes, ..LogOptions::default() };
         let root = temp_dir();
         let mut session = Session::start(&root.path().canonicalize().unwrap(), &options);
         let mut random = seed;
@@ -473,6 +487,7 @@ fn compacting_options() -> LogOptions {
 #[test]
 fn compactions() {
     check_once("compactions", &record(&compacting_options(), compacting_steps()));
+    check_once("compactions, soon in their segments", &record(&short_tails(compacting_options()), compacting_steps()));
 }
 
 /// The least that replaces a segment, merges some, and cuts one.
@@ -547,7 +562,7 @@ fn crashes_in_recovery_of_large_commits() {
 
 #[test]
 fn crashes_in_recovery_after_failed_writes() {
-    twice("crashes in recovery after failed writes", failing_steps());
+    twice_with("crashes in recovery after failed writes", &record(&without_tails(small_options()), failing_steps()), SMALL);
 }
 
 /// A disk that forgets one kind of sync loses something, and that is found: so each of these syncs is needed, and the
@@ -583,7 +598,7 @@ fn a_missing_sync_is_noticed() {
     let compacting = record(&compacting_options(), compacting_steps());
     noticed(&compacting, "a compacted segment", &|call| file(call, ".log.swap"));
     noticed(&compacting, "the directory of compacted segments", &|call| dir(call, "a/0"));
-    let failing = record(&small_options(), failing_steps());
+    let failing = record(&without_tails(small_options()), failing_steps());
     noticed(&failing, "a segment's new content", &|call| file(call, ".log.swap"));
 
     let noticed = |recorded: &Recorded, size: usize, what: &str, forgets: Forgets<'_>| {

@@ -239,14 +239,14 @@ impl Session {
         }
         let ahead = std::mem::take(&mut self.ahead);
         if let Some(last) = ahead.last() {
-            // A step of the pipeline itself has to do that by itself. (The offset that is the end before it does is not the end then.)
-            let needs_it = matches!(step, Step::DeletePipeline(_) | Step::Trim(_, _, Keeps::Nothing));
+            // A step of the pipeline itself has to do that by itself; but these look at ends and last segments before it does.
+            let needs_it = matches!(step, Step::DeletePipeline(_) | Step::Trim(_, _, Keeps::Nothing) | Step::Compact(_));
             if needs_it || pipeline.is_some_and(|pipeline| pipeline != self.ahead_of) {
                 self.pipelines[self.ahead_of].sync().unwrap();
             }
             self.contents = last.clone();
         }
-        let may_do_nothing = matches!(step, Step::Compact(_) | Step::Trim(..));
+        let may_do_nothing = matches!(step, Step::Trim(..));
         let mut outcomes = self.take_settled(step);
         // One that finds nothing to do does not sync either.
         if may_do_nothing && !ahead.is_empty() {

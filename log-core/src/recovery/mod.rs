@@ -118,34 +118,58 @@ pub(crate) fn recover_to_new_files(
     recover(dir, &loaded, topics, topics_dir)
 }
 
-/// Reads what is committed without changing anything, for a log that another process may be writing. Commits whose
-/// bytes have not reached their segments yet are left out.
+/// Reads what is committed without changing anything, for a log that another process may be writing. What has not reached its segment yet is taken
+/// from the journal; commits of which it does not have it either are left out.
 pub(crate) fn view(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>]) -> Result<Image> {
     let known = loaded.topics()?;
     let files = Files::new(dir, topics, &known);
     let mut lengths = HashMap::new();
+    let mut tails: HashMap<SegmentKey, ViewedTail> = HashMap::new();
     let mut image = Image::as_written(&loaded.checkpoint, &known);
-    for (_, entry) in &loaded.entries {
+    'commits: for (_, entry) in &loaded.entries {
         let Entry::Commit(commit) = entry else { continue };
-        let pieces: Vec<&Piece> = commit.pieces.iter().filter(|piece| !files.deleted.contains(&piece.topic)).collect();
-        for piece in &pieces {
-            let length = match lengths.entry((piece.topic, piece.partition, piece.segment)) {
+        let pieces = || commit.pieces.iter().zip(&commit.inline).filter(|(piece, _)| !files.deleted.contains(&piece.topic));
+        let mut missing = Vec::new();
+        for (piece, inline) in pieces() {
+            let key = (piece.topic, piece.partition, piece.segment);
+            let length = match lengths.entry(key) {
                 hash_map::Entry::Occupied(known) => *known.get(),
                 hash_map::Entry::Vacant(new) => *new.insert(durable_file::file_len(&files.path(piece)?)?.unwrap_or(0)),
             };
             if length < piece.file_position + piece.length {
-                image.apply(topics, Known::Keep);
-                return Ok(image);
+                let Some(bytes) = inline else { break 'commits };
+                missing.push((key, piece.file_position, bytes));
             }
         }
-        for piece in pieces {
+        for (piece, _) in pieces() {
             image.add(piece).map_err(|problem| loaded.damaged(0, problem))?;
+        }
+        for (key, position, bytes) in missing {
+            let tail = tails.entry(key).or_insert_with(|| ViewedTail { start: position, bytes: Vec::new() });
+            tail.bytes.extend_from_slice(bytes);
         }
         image.sequence = commit.sequence;
         image.position = Some(commit.position.clone());
     }
     image.apply(topics, Known::Keep);
+    for topic in topics {
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            for segment in partition.state().segments {
+                let tail = tails.remove(&(topic.metadata.id, number, segment.base_offset())).unwrap_or_default();
+                segment.set_tail(tail.start, tail.bytes);
+            }
+        }
+    }
     Ok(image)
+}
+
+type SegmentKey = (Uuid, PartitionId, Offset);
+
+/// What of a segment stands in the journal only: from a byte of the file on to the end.
+#[derive(Default)]
+struct ViewedTail {
+    start: u64,
+    bytes: Vec<u8>,
 }
 
 /// An error if there are records in a directory of `topics_dir` that no topic claims: a journal was lost.

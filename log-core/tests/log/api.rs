@@ -13,7 +13,7 @@ use crate::support::{batch, batch_with, commit, contents, copy_dir, one, options
 fn round_trip_over_reopening() {
     let dir = temp_dir();
     {
-        let log = Log::open(dir.path(), options()).unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
         let orders = log.create_topic("shop.public.orders", 2, "shop").unwrap();
         let items = log.create_topic("shop.public.items", 1, "shop").unwrap();
         let pipeline = log.pipeline("shop").unwrap();
@@ -34,7 +34,7 @@ fn round_trip_over_reopening() {
         assert_eq!(orders.read(1, 1, 1).unwrap()[0].base_offset(), 1);
     }
     for _ in 0..2 {
-        let log = Log::open(dir.path(), options()).unwrap();
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
         let contents = contents(&log, "shop").unwrap();
         assert_eq!(contents.position, Some((2, b"p2".to_vec())));
         assert_eq!(contents.records[&("shop.public.orders".to_owned(), 1)], [b"a", b"c", b"d"]);
@@ -47,7 +47,7 @@ fn round_trip_over_reopening() {
 #[test]
 fn a_sync_shows_all_that_was_appended() {
     let dir = temp_dir();
-    let log = Log::open(dir.path(), LogOptions { segment_bytes: 3000, ..options() }).unwrap();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: 3000, ..LogOptions::default() }).unwrap();
     let topic = log.create_topic("t", 2, "p").unwrap();
     let pipeline = log.pipeline("p").unwrap();
     let large = || batch(&[vec![b'x'; 200_000]]);
@@ -64,7 +64,7 @@ fn a_sync_shows_all_that_was_appended() {
     let copy = temp_dir();
     copy_dir(dir.path(), copy.path());
     let check = |dir: &Path, after: &[&str]| {
-        let log = Log::open(dir, options()).unwrap();
+        let log = Log::open(dir, LogOptions::default()).unwrap();
         let contents = contents(&log, "p").unwrap();
         assert_eq!(contents.records[&("t".to_owned(), 0)].iter().map(Vec::len).collect::<Vec<_>>(), [1, 200_000, 1]);
         let lens = contents.records[&("t".to_owned(), 1)].iter().map(Vec::len).collect::<Vec<_>>();
@@ -99,7 +99,7 @@ fn a_sync_shows_all_that_was_appended() {
 #[test]
 fn a_backlog_begins_with_the_batch_of_its_offset() {
     let dir = temp_dir();
-    let log = Log::open(dir.path(), LogOptions { segment_bytes: 2000, ..options() }).unwrap();
+    let log = Log::open(dir.path(), LogOptions { segment_bytes: 2000, ..LogOptions::default() }).unwrap();
     let topic = log.create_topic("t", 1, "p").unwrap();
     let pipeline = log.pipeline("p").unwrap();
     let mut sizes = Vec::new();
@@ -123,7 +123,7 @@ fn a_backlog_begins_with_the_batch_of_its_offset() {
 #[test]
 fn offsets_are_found_by_time() {
     let dir = temp_dir();
-    let options = LogOptions { segment_bytes: 60_000, ..options() };
+    let options = LogOptions { segment_bytes: 60_000, ..LogOptions::default() };
     let mut times = Vec::new();
     let check = |log: &Log, times: &[i64]| {
         let topic = log.topic("t").unwrap();
@@ -202,7 +202,7 @@ fn a_commit_that_does_not_fit_changes_nothing() {
 #[test]
 fn segments_roll_and_reads_cross_them() {
     let dir = temp_dir();
-    let small = LogOptions { segment_bytes: 2000, ..options() };
+    let small = LogOptions { segment_bytes: 2000, ..LogOptions::default() };
     let log = Log::open(dir.path(), small.clone()).unwrap();
     let topic = log.create_topic("t", 1, "p").unwrap();
     let pipeline = log.pipeline("p").unwrap();
@@ -337,7 +337,7 @@ fn files_belong_to_their_owner_only() {
 #[tokio::test]
 async fn waiting_readers_are_woken() {
     let dir = temp_dir();
-    let log = Log::open(dir.path(), options()).unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let topic = log.create_topic("t", 1, "p").unwrap();
     let other = log.create_topic("u", 1, "p").unwrap();
     let pipeline = log.pipeline("p").unwrap();
@@ -375,7 +375,7 @@ async fn waiting_readers_are_woken() {
 #[test]
 fn ends_move_together() {
     let dir = temp_dir();
-    let log = Log::open(dir.path(), options()).unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let topic = log.create_topic("t", 16, "p").unwrap();
     let pipeline = log.pipeline("p").unwrap();
     let rounds = 300;

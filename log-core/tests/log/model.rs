@@ -122,8 +122,9 @@ proptest! {
         segment_bytes in 500u64..50_000,
         journal_bytes in 500u64..200_000,
         open_files_max in 1usize..10,
+        tail_bytes in prop_oneof![Just(0), 1usize..100_000],
     ) {
-        let options = LogOptions { segment_bytes, journal_bytes, open_files_max };
+        let options = LogOptions { segment_bytes, journal_bytes, open_files_max, tail_bytes };
         let mut run = Run { dir: temp_dir(), options, log: None, model: Contents::default(), counter: 0 };
         run.open();
         for step in steps {
