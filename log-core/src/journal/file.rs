@@ -143,11 +143,28 @@ pub(super) fn file_name(number: u64) -> String {
     format!("{number:020}{SUFFIX}")
 }
 
+/// The number in a journal file's name; `None` for a file that is not one. Numbers are counted up from 1, so that none is so large that
+/// there is no next one.
 pub(super) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| all_digits && *number < u64::MAX / 2)
 }
 
 pub(super) fn is_unfinished(name: &str) -> bool {
     name.ends_with(NEW_SUFFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names() {
+        assert_eq!(parse_file_name(&file_name(7)), Some(7));
+        for foreign in ["7", "+0000000000000000007", "0000000000000000000x", "18446744073709551615", "99999999999999999999"] {
+            assert_eq!(parse_file_name(&format!("{foreign}.journal")), None, "{foreign}");
+        }
+        assert_eq!(parse_file_name("00000000000000000007.journal.new"), None);
+    }
 }
