@@ -68,15 +68,19 @@ pub(crate) const VERSION: u8 = 1;
 pub(crate) const FILE_HEADER_BYTES: usize = 20;
 pub(crate) const ENTRY_HEADER_BYTES: usize = 36;
 pub(crate) const TRAILER_BYTES: usize = 16;
-const PIECE_BYTES: usize = 68;
+pub(crate) const PIECE_BYTES: usize = 68;
 
 const KIND_CHECKPOINT: u8 = 1;
-const KIND_COMMIT: u8 = 2;
+pub(crate) const KIND_COMMIT: u8 = 2;
 const KIND_TOPICS_DELETED: u8 = 3;
 const KIND_TOPICS_CREATED: u8 = 4;
-const KIND_COMMIT_BEHIND_UNSYNCED: u8 = 5;
-const PIECE_INLINE: u8 = 1;
+pub(crate) const KIND_COMMIT_BEHIND_UNSYNCED: u8 = 5;
+pub(crate) const PIECE_INLINE: u8 = 1;
 const SEGMENT_SWAP: u8 = 1;
+/// No segment is longer: where a batch stands in one is kept in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+/// No sequence and no offset is larger, so that there is always a next one.
+const NUMBER_MAX: u64 = Offset::MAX as u64 / 2;
 const SEGMENT_COMPACTED: u8 = 2;
 
 /// Bytes of one partition in one segment, written by one commit.
@@ -117,6 +121,25 @@ pub(crate) struct PartitionImage {
     pub(crate) start_offset: Offset,
     pub(crate) next_offset: Offset,
     pub(crate) segments: Vec<SegmentImage>,
+}
+
+impl PartitionImage {
+    /// Whether a partition can be like this: records from its start to its end, in segments that follow each other.
+    fn is_possible(&self) -> bool {
+        let ends = self.segments.iter().skip(1).map(|segment| segment.base_offset).chain([self.next_offset]);
+        let mut segments = self.segments.iter().zip(ends);
+        let first = self.segments.first().map_or(self.next_offset, |first| first.base_offset);
+        self.start_offset <= self.next_offset
+            && first <= self.start_offset
+            && segments.all(|(segment, end)| {
+                segment.length <= SEGMENT_BYTES_MAX && segment.base_offset < end && fits_segment(segment.base_offset, end)
+            })
+    }
+}
+
+/// Whether a segment that begins at `base_offset` can end before `next_offset`.
+pub(crate) fn fits_segment(base_offset: Offset, next_offset: Offset) -> bool {
+    next_offset - base_offset <= Offset::from(i32::MAX)
 }
 
 /// A topic as its pipeline's journal knows it.
@@ -378,6 +401,9 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
     if salted_crc(salt, &head) != head_crc {
         return Err(content("its head's checksum is wrong"));
     }
+    if sequence > NUMBER_MAX {
+        return Err(content("its sequence is too large"));
+    }
     let inline = bytes.slice(ENTRY_HEADER_BYTES + head_bytes..size - TRAILER_BYTES);
     let entry = match header[5] {
         KIND_CHECKPOINT => decode_checkpoint(head, sequence).map(Entry::Checkpoint),
@@ -391,6 +417,7 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
     match entry {
         Ok(entry) => Ok((entry, size)),
         Err(Unread::Short) => Err(content("its head does not hold what it says")),
+        Err(Unread::Impossible) => Err(content("its head says what cannot be")),
         Err(Unread::Newer) => Err(Malformed::Newer(u32::from(VERSION) + 1)),
     }
 }
@@ -398,6 +425,8 @@ pub(crate) fn decode_entry(bytes: &Bytes, salt: u64) -> Result<(Entry, usize), M
 /// Why a head whose checksum is right could not be read.
 enum Unread {
     Short,
+    /// It says what no writer can have meant.
+    Impossible,
     Newer,
 }
 
@@ -435,6 +464,9 @@ fn decode_commit(mut head: Bytes, sequence: u64, behind_unsynced: bool, mut inli
             length: head.try_get_u64_le()?,
             crc: head.try_get_u32_le()?,
         };
+        if piece.file_position.checked_add(piece.length).is_none_or(|end| end > SEGMENT_BYTES_MAX) {
+            return Err(Unread::Impossible);
+        }
         inline.push(if piece.inline { take_inline(&mut inline_bytes, &piece)? } else { None });
         pieces.push(piece);
     }
@@ -485,6 +517,9 @@ fn decode_checkpoint(mut head: Bytes, sequence: u64) -> Result<Checkpoint, Unrea
                 let (swap, compacted) = (flags & SEGMENT_SWAP != 0, flags & SEGMENT_COMPACTED != 0);
                 image.segments.push(SegmentImage { base_offset, length, swap, compacted });
             }
+            if !image.is_possible() {
+                return Err(Unread::Impossible);
+            }
             partitions.push((number, image));
         }
         topics.push(TopicImage { topic, partitions });
@@ -527,13 +562,14 @@ fn take_topic(head: &mut Bytes) -> Result<TopicEntry, Unread> {
     let partitions = take_partition(head)?;
     let name = String::from_utf8(take(head)?.to_vec()).map_err(|_| Unread::Short)?;
     if names::check_topic(&name).is_err() || !(1..=PARTITIONS_MAX).contains(&partitions) {
-        return Err(Unread::Short);
+        return Err(Unread::Impossible);
     }
     Ok(TopicEntry { id, name, partitions })
 }
 
 fn take_offset(head: &mut Bytes) -> Result<Offset, Unread> {
-    Offset::try_from(head.try_get_u64_le()?).map_err(|_| Unread::Short)
+    let offset = head.try_get_u64_le()?;
+    Offset::try_from(offset).ok().filter(|_| offset <= NUMBER_MAX).ok_or(Unread::Impossible)
 }
 
 fn take_partition(head: &mut Bytes) -> Result<PartitionId, Unread> {
@@ -616,6 +652,64 @@ mod tests {
         // The same bytes in another file are no entry.
         assert!(matches!(decode_entry(&Bytes::from(bytes), 43), Err(Malformed::Header(_))));
         assert_eq!(decode_file_header(&encode_file_header(42)), Ok(42));
+    }
+
+    /// A checkpoint with one partition.
+    fn checkpoint_of(image: PartitionImage) -> Vec<u8> {
+        let topics = vec![TopicImage { topic: topic(1), partitions: vec![(0, image)] }];
+        let mut bytes = Vec::new();
+        encode_checkpoint(&mut bytes, 42, &Checkpoint { sequence: 1, position: None, topics });
+        bytes
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        const LONGEST: u64 = SEGMENT_BYTES_MAX;
+        let image = |start_offset, next_offset, segments: &[(Offset, u64)]| {
+            let segment = |(base_offset, length)| SegmentImage { base_offset, length, swap: false, compacted: false };
+            PartitionImage { start_offset, next_offset, segments: segments.iter().copied().map(segment).collect() }
+        };
+        let far = NUMBER_MAX as Offset;
+        for possible in [
+            image(0, 0, &[]),
+            image(9, 9, &[]),
+            image(6, 9, &[(5, 1), (8, 1)]),
+            image(far - 1, far, &[(far - 1, LONGEST)]),
+            image(0, i32::MAX.into(), &[(0, 1)]),
+        ] {
+            assert!(decode_entry(&Bytes::from(checkpoint_of(possible.clone())), 42).is_ok(), "{possible:?}");
+        }
+        for impossible in [
+            // The end before the start, no segment for what is there, none at the start.
+            image(9, 5, &[(5, 1)]),
+            image(0, 5, &[]),
+            image(4, 9, &[(5, 1)]),
+            // Segments in a wrong order, twice, behind the end.
+            image(5, 9, &[(5, 1), (8, 1), (7, 1)]),
+            image(5, 9, &[(5, 1), (5, 1)]),
+            image(5, 9, &[(5, 1), (9, 1)]),
+            // Too much in one.
+            image(0, 1, &[(0, LONGEST + 1)]),
+            image(0, Offset::from(i32::MAX) + 1, &[(0, 1)]),
+            image(far, far + 1, &[(far, 1)]),
+        ] {
+            let decoded = decode_entry(&Bytes::from(checkpoint_of(impossible.clone())), 42);
+            assert!(matches!(decoded, Err(Malformed::Content(..))), "{impossible:?}");
+        }
+        let mut commit = commit(0).0;
+        let decode = |sequence, pieces: &[Piece], inline: &[Option<Bytes>]| {
+            let mut bytes = Vec::new();
+            let place = CommitPlace { salt: 42, sequence, unsynced_before: 0 };
+            encode_commit(&mut bytes, place, b"", pieces, inline.iter().flatten().map(|bytes| bytes.as_ref()));
+            decode_entry(&Bytes::from(bytes), 42)
+        };
+        assert!(decode(NUMBER_MAX, &commit.pieces, &commit.inline).is_ok());
+        assert!(matches!(decode(NUMBER_MAX + 1, &commit.pieces, &commit.inline), Err(Malformed::Content(..))));
+        for (file_position, length) in [(LONGEST, 1), (0, LONGEST + 1), (1, u64::MAX)] {
+            let piece = Piece { file_position, length, ..commit.pieces.swap_remove(1) };
+            assert!(matches!(decode(1, std::slice::from_ref(&piece), &[]), Err(Malformed::Content(..))), "{piece:?}");
+            commit.pieces.insert(1, piece);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::journal::LoadedTopics;
-use crate::journal::format::{Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
+use crate::journal::format::{self, Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
 use crate::partition::{Offset, Partition, PartitionId, PartitionState};
 use crate::segment::Segment;
 use crate::topic::TopicInner;
@@ -66,9 +66,15 @@ impl Image {
                 if last.length != piece.file_position {
                     return Err("a piece of the commit does not continue its segment");
                 }
+                if !format::fits_segment(last.base_offset, piece.next_offset) {
+                    return Err("a piece of the commit does not fit its segment");
+                }
                 last.length += piece.length;
             }
             _ if piece.segment == piece.base_offset && piece.file_position == 0 => {
+                if !format::fits_segment(piece.segment, piece.next_offset) {
+                    return Err("a piece of the commit does not fit its segment");
+                }
                 let (base_offset, length) = (piece.segment, piece.length);
                 image.segments.push(SegmentImage { base_offset, length, swap: false, compacted: false });
             }
@@ -125,4 +131,31 @@ fn find_same<'a>(known: &'a [Arc<Segment>], image: &SegmentImage, next: Option<O
         Some(behind) => found.committed_bytes() == image.length && next == Some(behind.base_offset()),
     };
     (as_before && same).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_spans_no_more_offsets_than_a_batch_can_say() {
+        let longest = Offset::from(i32::MAX);
+        let piece = |segment, file_position, base_offset, next_offset| Piece {
+            topic: Uuid::from_u128(1),
+            partition: 0,
+            inline: false,
+            segment,
+            file_position,
+            base_offset,
+            next_offset,
+            length: 100,
+            crc: 0,
+        };
+        let mut image = Image::default();
+        assert!(image.add(&piece(0, 0, 0, longest + 1)).is_err());
+        let mut image = Image::default();
+        assert_eq!(image.add(&piece(0, 0, 0, longest)), Ok(()));
+        assert!(image.add(&piece(0, 100, longest, longest + 1)).is_err());
+        assert_eq!(image.add(&piece(longest, 0, longest, longest + 1)), Ok(()));
+    }
 }

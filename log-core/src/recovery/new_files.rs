@@ -9,7 +9,7 @@ use super::for_each_chunk;
 use super::image::Image;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::Result;
-use crate::journal::format::{Piece, SegmentImage};
+use crate::journal::format::{self, Piece, SegmentImage};
 use crate::partition::{self, Offset, PartitionId};
 use crate::segment;
 
@@ -39,7 +39,9 @@ impl Tail {
             segments: Vec::new(),
         });
         partition.next_offset = piece.next_offset;
-        let full = |segment: &SegmentImage| segment.length + piece.length > self.segment_bytes_max;
+        let full = |segment: &SegmentImage| {
+            segment.length + piece.length > self.segment_bytes_max || !format::fits_segment(segment.base_offset, piece.next_offset)
+        };
         let last = match partition.segments.last_mut() {
             Some(last) if !full(last) => last,
             _ => {
@@ -81,5 +83,37 @@ impl Tail {
             image.segments.extend(tail.segments);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_takes_no_more_offsets_than_a_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("topic/0/source.log");
+        let far = Offset::from(i32::MAX);
+        let piece = |base_offset, next_offset| Piece {
+            topic: Uuid::from_u128(1),
+            partition: 0,
+            inline: true,
+            segment: base_offset,
+            file_position: 0,
+            base_offset,
+            next_offset,
+            length: 5,
+            crc: 0,
+        };
+        let mut tail = Tail::new(1 << 20);
+        for piece in [piece(0, far - 1), piece(far - 1, far), piece(far, far + 1)] {
+            tail.append(&piece, Some(b"bytes"), &source).unwrap();
+        }
+        let mut image = Image::default();
+        tail.finish(&mut image).unwrap();
+        let segments = image.partitions.values().flat_map(|partition| &partition.segments);
+        let found: Vec<_> = segments.map(|segment| (segment.base_offset, segment.length)).collect();
+        assert_eq!(found, [(0, 10), (far, 5)]);
     }
 }
