@@ -65,6 +65,12 @@ impl<'a> CommittedBytes<'a> {
         self.length
     }
 
+    /// Where the bytes end that the file or the journal has. Behind there is nothing but zeros, however much was committed.
+    pub(super) fn stored(&self) -> u64 {
+        let held = self.held.last().map_or(0, |(position, bytes)| position + bytes.len() as u64);
+        self.file_bytes.max(held).min(self.length)
+    }
+
     /// Where the file differs from the journal, as far as it was read: index into `held`.
     pub(super) fn differences(&self) -> &BTreeMap<usize, Difference> {
         &self.differences

@@ -74,6 +74,10 @@ pub(super) fn scan(bytes: &mut CommittedBytes<'_>, base_offset: Offset, end_offs
 /// The header of the batch at `place`, if it is one that belongs there and its checksum fits.
 fn check(bytes: &mut CommittedBytes<'_>, place: BatchPlace, end_offset: Offset) -> Result<BatchHeader, BatchError> {
     let header = check_header(bytes, place, end_offset)?;
+    let stored = bytes.stored().saturating_sub(place.position);
+    if header.total_bytes as u64 > stored {
+        return Err(BatchError::Short { need: header.total_bytes as u64, have: stored });
+    }
     // The whole batch at once, if the window is large enough.
     bytes.at(place.position, header.total_bytes);
     let end = place.position + header.total_bytes as u64;
@@ -131,7 +135,9 @@ fn find_batch(bytes: &mut CommittedBytes<'_>, start: BatchPlace, end_offset: Off
     let segment_end = BatchPlace { base_offset: end_offset, position: bytes.len() };
     let mut from = start.position + 1;
     loop {
+        let left = usize::try_from(bytes.stored().saturating_sub(from)).unwrap_or(usize::MAX);
         let window = bytes.at(from, HEADER_BYTES);
+        let window = window.get(..left).unwrap_or(window);
         let tails = window.get(LANDMARK_AT..)?.windows(LANDMARK.len());
         if window.len() < HEADER_BYTES {
             return None;
@@ -157,6 +163,9 @@ fn find_batch(bytes: &mut CommittedBytes<'_>, start: BatchPlace, end_offset: Off
 
 /// The first bytes of the one batch from `start` to `end`, if with them it is whole.
 fn rebuild_header(bytes: &mut CommittedBytes<'_>, start: BatchPlace, end: BatchPlace) -> Option<[u8; DERIVED_BYTES]> {
+    if end.position > bytes.stored() {
+        return None;
+    }
     let length = i32::try_from(end.position - start.position).ok()? - LENGTH_EXCLUDES as i32;
     let mut header = *bytes.at(start.position, HEADER_BYTES).first_chunk::<HEADER_BYTES>()?;
     header[..8].copy_from_slice(&start.base_offset.to_be_bytes());
@@ -167,4 +176,31 @@ fn rebuild_header(bytes: &mut CommittedBytes<'_>, start: BatchPlace, end: BatchP
         parsed.next_offset() == end.base_offset && bytes.crc(start.position + CRC_COVERS_FROM as u64, end.position) == parsed.crc;
     whole.then_some(())?;
     header.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch_builder;
+
+    /// The time of a scan depends on what is there, not on what a journal says.
+    #[test]
+    fn bytes_that_nothing_has_are_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        let first = batch_builder::lost_batch(0, 4, 1);
+        let mut second = batch_builder::lost_batch(4, 1, 1);
+        // It says that it is 1 GiB long.
+        second[8..12].copy_from_slice(&((1 << 30) - LENGTH_EXCLUDES as i32).to_be_bytes());
+        let whole = first.len() as u64;
+        for (content, start) in
+            [([first.as_slice(), &second].concat(), whole), ([first.as_slice(), &[1; 100]].concat(), whole), (vec![], 0)]
+        {
+            std::fs::write(&path, content).unwrap();
+            let mut bytes = CommittedBytes::open(&path, 1 << 50, &[]).unwrap();
+            let scan = scan(&mut bytes, 0, 10, &mut |_| {});
+            let holes: Vec<_> = scan.holes.iter().map(|hole| (hole.start.position, hole.end)).collect();
+            assert_eq!(holes, [(start, BatchPlace { base_offset: 10, position: 1 << 50 })]);
+        }
+    }
 }
