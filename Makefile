@@ -1,7 +1,7 @@
 # `make` lists what there is. Everything installs what it is missing, says what and why, and leaves nothing running.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-versions lint fmt unit blackbox bench bench-peers clean-cache
+.PHONY: help demo build test test-versions lint fmt unit blackbox fuzz bench bench-peers clean-cache
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -18,7 +18,12 @@ ARGS ?=
 
 comma := ,
 TEST ?=
+# What `make fuzz` runs, and for how many seconds each; see scripts/fuzz.sh.
+DECODER ?= all
+SECONDS ?= 60
 SERVERS ?=
+# The fuzz targets are built with a feature of their own, so that nothing else takes their C++ code.
+lint-fuzz = $(CARGO) clippy --workspace --features log-core/fuzzing --bin fuzz -- -D warnings
 step = @printf '\n==> %s\n' "$(1)"
 
 help: ## List the targets.
@@ -37,25 +42,29 @@ build: ## Build the release binary: target/release/mainstem.
 	@scripts/install.sh cargo cc
 	$(CARGO) build --release --workspace --bins
 
-test: .installed-for-tests ## Everything that has to hold: formatting, lints, unit tests, black-box tests.
+test: .installed-for-tests ## Everything that has to hold: formatting, lints, unit tests, black-box tests, fuzz targets for five seconds each.
 	$(call step,formatting)
 	@$(CARGO) fmt --all --check
 	$(call step,lints$(comma) warnings as errors)
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(lint-fuzz)
 	$(call step,build of the tests)
 	$(CARGO) test --workspace --no-run
 	@$(CARGO) build --workspace --all-targets
 	$(call step,tests: each crate's own$(comma) and the built binary against real servers ($(SCENARIOS_AT_A_TIME) scenarios at a time))
 	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace
+	$(call step,fuzz targets: what decodes the log's files$(comma) for five seconds each (their first build takes a minute))
+	@scripts/fuzz.sh all 5
 	$(call step,all of it holds)
 
 test-versions: .installed-for-tests ## The sources and the database sink with PostgreSQL 12 to 17, MySQL 8.0 and 8.4, MariaDB 10.5 and 11.8. SERVERS="mysql-8.0 …" for some.
 	@RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) scripts/test-versions.sh $(SERVERS)
 
 lint: ## Formatting and lints only.
-	@scripts/install.sh cargo cc
+	@scripts/install.sh cargo cc cxx
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(lint-fuzz)
 
 unit: .installed-for-tests ## What each crate promises, without the black-box tests. The connectors' tests start servers of their own.
 	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace --exclude mainstem-tests
@@ -63,6 +72,11 @@ unit: .installed-for-tests ## What each crate promises, without the black-box te
 blackbox: .installed-for-tests ## The built binary against real servers, killed and compared. TEST=name runs the scenarios of that name.
 	@$(CARGO) build --workspace --all-targets
 	RUST_TEST_THREADS=$(SCENARIOS_AT_A_TIME) $(CARGO) test --workspace --test blackbox $(TEST)
+
+fuzz: ## Mutated inputs for what decodes the log's files, guided by coverage. DECODER=journal for one target, SECONDS=3600 for each (0: until stopped).
+	@scripts/install.sh cargo cc cxx
+	$(call step,fuzz targets: $(DECODER)$(comma) $(SECONDS) seconds each)
+	@scripts/fuzz.sh $(DECODER) $(SECONDS)
 
 fmt: ## Format the code.
 	$(CARGO) fmt --all
@@ -88,7 +102,7 @@ clean-cache: ## Remove the Python packages and servers in .cache (tests and benc
 
 .PHONY: .installed-for-tests
 .installed-for-tests:
-	@scripts/install.sh cargo cc postgres15 venv strace openssl
+	@scripts/install.sh cargo cc cxx postgres15 venv strace openssl
 	@scripts/venv.sh
 	@scripts/unpack.sh mariadb
 	@scripts/unpack.sh mysql

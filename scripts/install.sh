@@ -40,6 +40,7 @@ for what in "$@"; do
     cc)
         command -v cc >/dev/null 2>&1 || install gcc "SQLite, zstd and the TLS library are C code"
         [ -e /usr/include/stdlib.h ] || install libc6-dev "headers for that C code" ;;
+    cxx) command -v c++ >/dev/null 2>&1 || install g++ "the library that finds inputs for fuzz targets is C++ code" ;;
     postgres15)
         if [ ! -x /usr/lib/postgresql/15/bin/initdb ]; then
             # The package would otherwise create and start a cluster of its own on port 5432. We only want the programs.

@@ -200,7 +200,7 @@ pub(crate) fn set_next_offset(batch: &mut [u8], base_offset: Offset, next_offset
 }
 
 /// Puts in length and checksum.
-fn seal(batch: &mut [u8]) {
+pub(crate) fn seal(batch: &mut [u8]) {
     let length = (batch.len() - LENGTH_EXCLUDES) as i32;
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     let crc = crc_fast::crc32_iscsi(&batch[CRC_COVERS_FROM..]);

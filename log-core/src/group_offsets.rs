@@ -285,6 +285,13 @@ pub(crate) fn forget_topic(core: &Core, topic: Uuid) {
     contents.forget(keys);
 }
 
+/// Reads a record.
+fn decode(key: &[u8], value: Option<&[u8]>) -> serde_json::Result<(OffsetKey, Option<Offset>)> {
+    let key = serde_json::from_slice(key)?;
+    let value = value.map(serde_json::from_slice::<OffsetValue>).transpose()?;
+    Ok((key, value.map(|value| value.next_offset)))
+}
+
 /// Reads what was committed to the topic since the last time.
 pub(crate) fn load(core: &Arc<Core>) -> Result<()> {
     let mut contents = core.offsets.lock();
@@ -295,12 +302,28 @@ pub(crate) fn load(core: &Arc<Core>) -> Result<()> {
             for record in &batch.records()? {
                 let record = record?;
                 let unreadable = |source| LogError::Internal { topic: TOPIC, offset: record.offset, source };
-                let key: OffsetKey = serde_json::from_slice(record.key.unwrap_or_default()).map_err(unreadable)?;
-                let value = record.value.map(serde_json::from_slice::<OffsetValue>).transpose().map_err(unreadable)?;
-                contents.put(&key, value.map(|value| value.next_offset));
+                let (key, next_offset) = decode(record.key.unwrap_or_default(), record.value).map_err(unreadable)?;
+                contents.put(&key, next_offset);
             }
             contents.next_offset = batch.next_offset();
         }
     }
     Ok(())
+}
+
+/// What records of the topic come to, for [`crate::fuzzing`]: for each group its offsets. Those that cannot be read are passed over.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn replay<'a>(
+    records: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> BTreeMap<String, HashMap<Uuid, BTreeMap<PartitionId, Offset>>> {
+    let mut contents = Contents::default();
+    for (key, value) in records {
+        if let Ok((key, next_offset)) = decode(key, value) {
+            contents.put(&key, next_offset);
+            assert_eq!(contents.get(&key.group, key.topic, key.partition), next_offset);
+        }
+    }
+    let keys = contents.keys(|_, _| true);
+    assert!(keys.iter().all(|key| contents.get(&key.group, key.topic, key.partition).is_some()));
+    contents.groups
 }

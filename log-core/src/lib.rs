@@ -55,6 +55,10 @@ mod names;
 mod open_files;
 mod partitioner;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

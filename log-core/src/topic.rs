@@ -20,8 +20,8 @@ use crate::lookup::Backlog;
 use crate::open_files::OpenFiles;
 use crate::partition::{LOOKS_MAX, Offset, Partition, PartitionId};
 
-/// More would be a mistake in a file rather than a wish.
-pub(crate) const PARTITIONS_MAX: PartitionId = 10_000;
+/// More would be a mistake in a file rather than a wish. Fewer for fuzz targets, to which time and memory of so many are no finding.
+pub(crate) const PARTITIONS_MAX: PartitionId = if cfg!(feature = "fuzzing") { 100 } else { 10_000 };
 
 /// What a topic is.
 #[derive(Clone, Debug)]

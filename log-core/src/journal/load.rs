@@ -135,7 +135,8 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Loaded>> {
     Ok(Some(loaded))
 }
 
-fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
+/// Reads a journal file, of which `path` is the name for errors.
+pub(crate) fn read_journal(path: &Path, bytes: &Bytes) -> Result<Loaded> {
     let reader = Reader { path, bytes };
     let salt = format::decode_file_header(bytes).map_err(|error| reader.error(0, error))?;
     let mut at = FILE_HEADER_BYTES as u64;

@@ -30,4 +30,6 @@ pub(crate) mod format;
 mod load;
 
 pub(crate) use file::{JournalFile, NewJournal};
+#[cfg(feature = "fuzzing")]
+pub(crate) use load::read_journal;
 pub(crate) use load::{Loaded, LoadedTopics, load, pipelines};
