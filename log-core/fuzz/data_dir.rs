@@ -81,7 +81,7 @@ fn unpack(data: &[u8], dir: &Path) -> Option<u8> {
 
 /// Settings with which small logs have many files.
 pub fn options() -> LogOptions {
-    LogOptions { segment_bytes: 300, journal_bytes: 4 << 10, open_files_max: 4 }
+    LogOptions { segment_bytes: 300, journal_bytes: 4 << 10, open_files_max: 4, tail_bytes: 0 }
 }
 
 /// Settings with which a compaction does what it can.
@@ -103,7 +103,7 @@ pub fn recovery(data: &[u8]) {
             let _ = read(&log);
             let _ = log.refresh();
         }
-        let Ok(log) = Log::open(dir, options()) else { return };
+        let Ok(log) = Log::open(dir, LogOptions { tail_bytes: 200, ..options() }) else { return };
         let before = read(&log);
         // What is open can be written to, or says why not.
         let written = append(&log);

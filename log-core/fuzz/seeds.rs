@@ -230,6 +230,16 @@ fn logs() -> Vec<Files> {
     cut.values_mut().for_each(|content| content.truncate(content.len() * 4 / 5));
     cut.insert("log.json".to_owned(), killed.get("log.json").cloned().unwrap_or_default());
     logs.extend([killed, cut]);
+    // Bytes that only the journal has, and commits that were not synced.
+    logs.push(make(LogOptions { tail_bytes: 1 << 20, ..options() }, false, |log| {
+        with_commits(log);
+        let topic = log.topic("a").expect("a topic");
+        let pipeline = log.pipeline("p").expect("a pipeline");
+        for number in 0..3 {
+            let batches = vec![(topic.clone(), 0, one(b"a", number))];
+            pipeline.append(CommitSet { batches, position: Bytes::from_static(b"appended") }).expect("a commit");
+        }
+    }));
     // Deleted topics, in the journal alone.
     logs.push(make(options(), false, |log| {
         with_commits(log);

@@ -14,7 +14,7 @@ use crate::codec::{self, Codec};
 use crate::durable_file::Access;
 use crate::error::{BatchError, Result};
 use crate::journal::format::{
-    self, Checkpoint, Commit, ENTRY_HEADER_BYTES, Entry, FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC,
+    self, Checkpoint, Commit, CommitPlace, ENTRY_HEADER_BYTES, Entry, FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC,
 };
 use crate::journal::{self, Loaded};
 use crate::open_files::OpenFiles;
@@ -110,8 +110,14 @@ fn seal_entry(entry: &mut [u8], salt: u64, seal: SealJournal) {
     }
     let kind = content[5];
     let (head, inline) = content[ENTRY_HEADER_BYTES..].split_at_mut(head_bytes);
-    if kind == format::KIND_COMMIT && seal.pieces {
-        seal_pieces(head, inline);
+    // Behind its un-synced bytes the one has the other's head.
+    let commit = match kind {
+        format::KIND_COMMIT => Some(&mut *head),
+        format::KIND_COMMIT_BEHIND_UNSYNCED => head.get_mut(8..),
+        _ => None,
+    };
+    if let Some(commit) = commit.filter(|_| seal.pieces) {
+        seal_pieces(commit, inline);
     }
     let head_crc = format::salted_crc(salt, head);
     entry[28..32].copy_from_slice(&head_crc.to_le_bytes());
@@ -171,12 +177,13 @@ fn write_entry(salt: u64, entry: &Entry) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     match entry {
         Entry::Checkpoint(checkpoint) => format::encode_checkpoint(&mut bytes, salt, checkpoint),
-        Entry::Commit(Commit { sequence, position, pieces, inline }) => {
+        Entry::Commit(Commit { sequence, unsynced_before, position, pieces, inline }) => {
             if pieces.iter().zip(inline).any(|(piece, bytes)| piece.inline != bytes.is_some()) {
                 return None;
             }
             let inline = inline.iter().flatten().map(Bytes::as_ref);
-            format::encode_commit(&mut bytes, salt, *sequence, position, pieces, inline);
+            let place = CommitPlace { salt, sequence: *sequence, unsynced_before: *unsynced_before };
+            format::encode_commit(&mut bytes, place, position, pieces, inline);
         }
         Entry::TopicsDeleted { sequence, topics } => {
             format::encode_topics_deleted(&mut bytes, salt, *sequence, topics.iter().copied());
