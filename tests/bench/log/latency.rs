@@ -62,6 +62,6 @@ pub fn measure(options: &Options, report: &mut Report) {
         report.target(&format!("{name}: p99"), ratio(number, "p99_us"), "× write and fdatasync", &Target::AtMost(2.0));
     }
     report.note(
-        "Beside the sync, a commit to 200 partitions makes 200 writes to as many segments, into the page cache; they are not synced, but readers find the records there when the call returns.",
+        "What a commit gives 200 partitions stands in the journal and waits in memory until there is more of it for their segments; readers find it there when the call returns.",
     );
 }
