@@ -438,6 +438,8 @@ impl Pipeline {
             return Ok(false);
         }
         writer.dirty.segments.retain(|segment| !old.iter().any(|old| Arc::ptr_eq(old, segment)));
+        // What they have in memory is in the new ones, and their names are those of the new ones soon.
+        writer.tails.retain(|segment| old.iter().any(|old| std::ptr::eq(old.as_ref(), segment)));
         writer.guarded(|writer| {
             writer.checkpoint(self, core)?;
             for segment in new {

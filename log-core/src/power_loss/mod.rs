@@ -488,6 +488,9 @@ fn compacting_options() -> LogOptions {
 fn compactions() {
     check_once("compactions", &record(&compacting_options(), compacting_steps()));
     check_once("compactions, soon in their segments", &record(&short_tails(compacting_options()), compacting_steps()));
+    // What waits in memory for a segment that a compaction replaces must not go to the new one.
+    let later = LogOptions { tail_bytes: 4000, journal_bytes: 1 << 20, open_files_max: 1, ..compacting_options() };
+    check_once("compactions, later in their segments", &record(&later, compacting_steps()));
 }
 
 /// The least that replaces a segment, merges some, and cuts one.
