@@ -469,7 +469,13 @@ impl Core {
             let pipeline = self.pipeline(&name);
             if let Some(loaded) = journal::load(&pipeline.dir)? {
                 let topics = self.set_topics(&name, &loaded.topics()?.live)?;
-                pipeline.set_recovered(recovery::recover(&pipeline.dir, &loaded, &topics, &self.topics_dir())?);
+                pipeline.set_recovered(recovery::recover(
+                    &pipeline.dir,
+                    &loaded,
+                    &topics,
+                    &self.topics_dir(),
+                    self.options.tail_bytes,
+                )?);
             }
         }
         recovery::refuse_orphans(&self.topics_dir(), |name| self.topic(name).is_some())

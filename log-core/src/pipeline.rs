@@ -237,7 +237,14 @@ impl Pipeline {
                     let recovered = {
                         let _publication = core.publication.write().unwrap_or_else(PoisonError::into_inner);
                         let segment_bytes = self.segment_bytes(core);
-                        recovery::recover_to_new_files(&self.dir, &loaded, &topics, &core.topics_dir(), segment_bytes)?
+                        recovery::recover_to_new_files(
+                            &self.dir,
+                            &loaded,
+                            &topics,
+                            &core.topics_dir(),
+                            &core.options,
+                            segment_bytes,
+                        )?
                     };
                     writer.set_recovered(recovered);
                     notify(&topics, &core.commits);
@@ -483,7 +490,7 @@ impl Writer {
         self.position = recovered.position;
         self.dirty = recovered.dirty;
         self.names_swaps = false;
-        self.tails = Tails::default();
+        self.tails = recovered.tails;
         self.unsettled.clear();
         self.unsettled_bytes = 0;
         self.bytes_since_checkpoint = recovered.bytes_since_checkpoint;

@@ -34,6 +34,12 @@ impl Segment {
         *self.lock_tail() = SegmentTail { start, bytes };
     }
 
+    /// How many of the segment's `length` bytes are not only in memory.
+    pub(crate) fn bytes_in_file(&self, length: u64) -> u64 {
+        let tail = self.lock_tail();
+        if tail.bytes.is_empty() { length } else { tail.start }
+    }
+
     /// Appends bytes at a position, which is the segment's end. Returns how many bytes are in memory.
     fn append_to_tail(&self, bytes: &[u8], position: u64) -> usize {
         let mut tail = self.lock_tail();

@@ -22,10 +22,12 @@ use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
 use crate::journal::format::{Checkpoint, Entry, Piece, SegmentImage, TopicImage};
 use crate::journal::{self, BLOCK_BYTES, JournalFile, Loaded, LoadedTopics};
+use crate::log::LogOptions;
 use crate::names;
-use crate::partition::{self, Offset, PartitionId};
+use crate::partition::{self, Offset, Partition, PartitionId};
 use crate::pipeline::Dirty;
-use crate::segment;
+use crate::segment::{self, Segment};
+use crate::segment_tail::Tails;
 use crate::topic::{self, TopicInner};
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -38,13 +40,22 @@ pub(crate) struct Recovered {
     pub(crate) position: Option<Bytes>,
     /// What recovery wrote, or found written but perhaps not synced.
     pub(crate) dirty: Dirty,
+    /// What only the journal has.
+    pub(crate) tails: Tails,
     /// Bytes of the entries behind the checkpoint.
     pub(crate) bytes_since_checkpoint: u64,
 }
 
 /// Recovers the pipeline whose journal in `dir` was read as `loaded`, and whose topics are `topics`, as the journal says. `topics_dir`
-/// is where the directories of all topics are.
-pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], topics_dir: &Path) -> Result<Recovered> {
+/// is where the directories of all topics are. What segments lack goes to memory, as far as `tail_bytes` allows: so a disk without room is no reason
+/// for a log not to open.
+pub(crate) fn recover(
+    dir: &Path,
+    loaded: &Loaded,
+    topics: &[Arc<TopicInner>],
+    topics_dir: &Path,
+    tail_bytes: usize,
+) -> Result<Recovered> {
     if loaded.torn_bytes > 0 {
         let (journal, bytes) = (loaded.path.display(), loaded.torn_bytes);
         info!(%journal, position = loaded.valid_bytes, bytes, "cutting off a commit that was not finished");
@@ -58,9 +69,10 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
     let mut files = Files::new(dir, topics, &known);
     files.finish_swaps(&loaded.checkpoint)?;
     let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
-    let kept = files.replay(loaded, &mut image, Replay::IntoSegments)?;
+    let (kept, missing) = files.replay(loaded, &mut image, Replay::IntoSegments)?;
     // Before files are cut that readers may still know as longer ones.
     image.apply(topics, Known::Discard);
+    let mut tails = files.keep_in_memory(&missing, tail_bytes)?;
     files.trim(&image)?;
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
@@ -69,6 +81,7 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
     let (journal, dirty) = if renewed {
         // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
         // can be others of their names.
+        files.flush(&mut tails)?;
         files.sync()?;
         let journal = JournalFile::start(dir, loaded.number + 1, &image.checkpoint())?;
         JournalFile::remove(dir, loaded.number)?;
@@ -83,7 +96,7 @@ pub(crate) fn recover(dir: &Path, loaded: &Loaded, topics: &[Arc<TopicInner>], t
         _ => None,
     });
     let bytes_since_checkpoint = if renewed { 0 } else { tail.sum() };
-    Ok(Recovered { journal, sequence: image.sequence, position: image.position, dirty, bytes_since_checkpoint })
+    Ok(Recovered { journal, sequence: image.sequence, position: image.position, dirty, tails, bytes_since_checkpoint })
 }
 
 /// Recovers after a failed write or sync, when what the page cache says about un-synced bytes proves nothing: after a
@@ -94,6 +107,7 @@ pub(crate) fn recover_to_new_files(
     loaded: &Loaded,
     topics: &[Arc<TopicInner>],
     topics_dir: &Path,
+    options: &LogOptions,
     segment_bytes_max: u64,
 ) -> Result<Recovered> {
     let known = loaded.topics()?;
@@ -115,7 +129,7 @@ pub(crate) fn recover_to_new_files(
     JournalFile::start(dir, loaded.number + 1, &rewritten.checkpoint())?;
     // From here on it is a crash between that checkpoint and the renaming of the new files.
     let Some(loaded) = journal::load(dir)? else { return Err(loaded.damaged(0, "it vanished while it was being recovered")) };
-    recover(dir, &loaded, topics, topics_dir)
+    recover(dir, &loaded, topics, topics_dir, options.tail_bytes)
 }
 
 /// Reads what is committed without changing anything, for a log that another process may be writing. What has not reached its segment yet is taken
@@ -265,8 +279,8 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Replays the entries onto `image` (which holds the checkpoint); returns how many were kept.
-    fn replay(&mut self, loaded: &Loaded, image: &mut Image, replay: Replay<'_>) -> Result<usize> {
+    /// Replays the entries onto `image` (which holds the checkpoint); returns how many were kept, and what of them only the journal has.
+    fn replay<'b>(&mut self, loaded: &'b Loaded, image: &mut Image, replay: Replay<'_>) -> Result<(usize, Vec<MissingPiece<'b>>)> {
         let pieces = self.locate(loaded)?;
         let kept = self.count_kept(loaded, &pieces)?;
         for (at, entry) in loaded.entries.iter().take(kept) {
@@ -285,9 +299,10 @@ impl<'a> Files<'a> {
             image.sequence = commit.sequence;
             image.position = Some(commit.position.clone());
         }
+        let mut missing = Vec::new();
         match replay {
             Replay::IntoSegments => {
-                self.restore(&pieces, kept)?;
+                missing = self.restore(&pieces, kept)?;
                 settle(&pieces, loaded.first_unsynced..kept)?;
             }
             Replay::IntoNewFiles(tail) => {
@@ -298,7 +313,7 @@ impl<'a> Files<'a> {
                 }
             }
         }
-        Ok(kept)
+        Ok((kept, missing))
     }
 
     /// All pieces behind the checkpoint, and of those that the journal does not have, whether their segments do. By segment, in
@@ -355,11 +370,13 @@ impl<'a> Files<'a> {
         Ok(kept)
     }
 
-    /// Writes the pieces of the first `kept` entries that stand in the journal to their segments. Also where they can be read
-    /// there: after a sync that failed, the kernel may show bytes that no later sync writes.
-    fn restore(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'_>>)], kept: usize) -> Result<()> {
+    /// Writes the pieces of the first `kept` entries that stand in the journal to their segments, as far as these reach. Also where they can be read
+    /// there: after a sync that failed, the kernel may show bytes that no later sync writes. Returns the others: of each segment its end.
+    fn restore<'b>(&mut self, files: &[(PathBuf, Vec<LocatedPiece<'b>>)], kept: usize) -> Result<Vec<MissingPiece<'b>>> {
+        let mut missing = Vec::new();
         for (path, pieces) in files {
             let mut file = None;
+            let mut file_bytes = 0;
             let mut pieces = pieces.iter().filter(|located| located.entry < kept).peekable();
             // What a torn commit began is not looked at: the file may not even be there.
             let Some(first) = pieces.peek().map(|located| located.piece) else { continue };
@@ -369,10 +386,17 @@ impl<'a> Files<'a> {
                     Some(file) => file,
                     None => {
                         path.parent().map_or(Ok(()), partition::create_dir)?;
-                        file.insert(DurableFile::open_or_create(path)?)
+                        let file = file.insert(DurableFile::open_or_create(path)?);
+                        file_bytes = file.len()?;
+                        file
                     }
                 };
-                file.write_all_at(bytes, located.piece.file_position)?;
+                let piece = located.piece;
+                if piece.file_position + piece.length <= file_bytes {
+                    file.write_all_at(bytes, piece.file_position)?;
+                } else {
+                    missing.push(MissingPiece { piece, bytes });
+                }
             }
             // Synced in any case: that bytes can be read does not mean that they are on the disk.
             if let Some(dir) = path.parent().filter(|_| first.file_position == 0) {
@@ -380,7 +404,33 @@ impl<'a> Files<'a> {
             }
             self.touched_files.insert(path.clone());
         }
-        Ok(())
+        Ok(missing)
+    }
+
+    /// Keeps the ends of segments that only the journal has in memory; more than `tail_bytes` go to their files.
+    fn keep_in_memory(&self, missing: &[MissingPiece<'_>], tail_bytes: usize) -> Result<Tails> {
+        let mut tails = Tails::default();
+        let mut segments: HashMap<SegmentKey, Arc<Segment>> = HashMap::new();
+        for MissingPiece { piece, bytes } in missing {
+            let Some(topic) = self.topics.get(&piece.topic) else { continue };
+            let partition = topic.partition(piece.partition)?;
+            let segment = match segments.entry((piece.topic, piece.partition, piece.segment)) {
+                hash_map::Entry::Occupied(known) => known.into_mut(),
+                hash_map::Entry::Vacant(new) => {
+                    let of_piece = |segment: &Arc<Segment>| segment.base_offset() == piece.segment;
+                    let Some(segment) = partition.state().segments.into_iter().find(of_piece) else { continue };
+                    new.insert(segment)
+                }
+            };
+            tails.append(segment, bytes, piece.file_position, tail_bytes, &partition.files)?;
+        }
+        Ok(tails)
+    }
+
+    /// Writes what is in memory to the files.
+    fn flush(&self, tails: &mut Tails) -> Result<()> {
+        let mut topics = self.topics.values().flat_map(|topic| &topic.partitions);
+        topics.next().map_or(Ok(()), |partition| tails.flush(&partition.files))
     }
 
     /// Cuts every segment to its committed length, and removes files that hold nothing committed. That is durable then: what is committed
@@ -393,7 +443,7 @@ impl<'a> Files<'a> {
         for (id, topic) in self.topics.clone() {
             for (number, partition) in (0..).zip(&topic.partitions) {
                 let segments = image.partitions.get(&(id, number)).map_or(&[][..], |image| &image.segments);
-                trim_partition(&partition.dir, segments, &mut cut)?;
+                trim_partition(partition, segments, &mut cut)?;
             }
         }
         durable_file::sync_together(&cut.files, |path| durable_file::sync_file(path))?;
@@ -430,7 +480,8 @@ struct Cut {
     dirs: Vec<PathBuf>,
 }
 
-fn trim_partition(dir: &Path, segments: &[SegmentImage], cut: &mut Cut) -> Result<()> {
+fn trim_partition(partition: &Partition, segments: &[SegmentImage], cut: &mut Cut) -> Result<()> {
+    let dir = &partition.dir;
     let mut removed = false;
     for name in durable_file::list_dir(dir)? {
         let base = segment::parse_file_name(&name);
@@ -444,12 +495,15 @@ fn trim_partition(dir: &Path, segments: &[SegmentImage], cut: &mut Cut) -> Resul
         }
     }
     if removed {
-        cut.dirs.push(dir.to_owned());
+        cut.dirs.push(dir.clone());
     }
+    let known = partition.state().segments;
     for segment in segments {
         let path = dir.join(segment::file_name(segment.base_offset));
         let found = durable_file::file_len(&path)?.unwrap_or(0);
-        if found < segment.length {
+        let known = known.iter().find(|known| known.base_offset() == segment.base_offset);
+        let in_file = known.map_or(segment.length, |known| known.bytes_in_file(segment.length));
+        if found < in_file {
             let problem = format!("the file ends there, but {} bytes were committed", segment.length);
             return Err(LogError::Corrupt { path, position: found, problem, advice: ADVICE_DAMAGE });
         }
@@ -488,6 +542,12 @@ fn settle(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], entries: Range<usize>) -> 
         file.sync_data()?;
         path.parent().map_or(Ok(()), |dir| partition::dirs_above(dir).try_for_each(durable_file::sync_dir))
     })
+}
+
+/// A piece behind the checkpoint that only the journal has.
+struct MissingPiece<'a> {
+    piece: &'a Piece,
+    bytes: &'a [u8],
 }
 
 /// A piece behind the checkpoint.
