@@ -2,9 +2,9 @@
 //! segments takes longer than anybody should wait for a commit.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
@@ -82,25 +82,26 @@ impl PendingCheckpoint {
 }
 
 /// Makes the checkpoint in a thread of its own.
-pub(crate) fn spawn(pipeline: &Arc<Pipeline>, core: &Arc<Core>, pending: PendingCheckpoint) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(pipeline: &Arc<Pipeline>, core: &Arc<Core>, pending: PendingCheckpoint) -> io::Result<()> {
     let (pipeline, core) = (pipeline.clone(), core.clone());
-    std::thread::Builder::new().name("log-checkpoint".to_owned()).spawn(move || run(&pipeline, &core, pending))
+    std::thread::Builder::new().name("log-checkpoint".to_owned()).spawn(move || run(&pipeline, &core, pending)).map(|_| ())
 }
 
 fn run(pipeline: &Pipeline, core: &Core, mut pending: PendingCheckpoint) {
     // The file has no name any more when its last handle goes, and the file system frees its room only then: many milliseconds that
     // no commit shall wait for.
     let old = pending.old.clone();
-    // One at a time, for each commit's own sync waits behind these, while nobody waits for the checkpoint.
-    let written = pending.sync(&core.files, 1).and_then(|()| {
+    let written = panic::catch_unwind(AssertUnwindSafe(|| {
+        // One at a time, for each commit's own sync waits behind these, while nobody waits for the checkpoint.
+        pending.sync(&core.files, 1)?;
         let end = pipeline.lock().journal.as_ref().map_or(pending.copied_to, JournalFile::len);
         pending.copy(end)?;
         if let Some(new) = &pending.new {
             new.sync()?;
         }
         Ok(pending)
-    });
-    pipeline.end_checkpoint(written);
+    }));
+    pipeline.end_checkpoint(written.ok());
     drop(old);
 }
 

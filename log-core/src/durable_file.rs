@@ -289,21 +289,51 @@ pub(crate) fn list_dir(path: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 pub(crate) mod faults {
     use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Mutex, PoisonError};
+
+    enum Outcome {
+        Fails,
+        /// Says that it is there, and waits until nobody holds it any more.
+        Waits(Sender<()>, Receiver<()>),
+    }
+
+    /// An action that waits. Dropping it lets it go on.
+    pub(crate) struct Held {
+        reached: Receiver<()>,
+        _goes_on: Sender<()>,
+    }
+
+    impl Held {
+        /// Whether something has come to it, after a moment in which it may.
+        pub(crate) fn is_reached(&self) -> bool {
+            self.reached.recv_timeout(std::time::Duration::from_millis(20)).is_ok()
+        }
+    }
 
     struct Script {
         dir: PathBuf,
         action: &'static str,
         path_part: String,
         nth: usize,
+        outcome: Outcome,
     }
 
     static SCRIPTS: Mutex<Vec<Script>> = Mutex::new(Vec::new());
 
     /// Lets the `nth` (from 0) coming `action` below `dir`, on a path that contains `path_part`, fail, once.
     pub(crate) fn fail(dir: &Path, action: &'static str, path_part: &str, nth: usize) {
-        let script = Script { dir: dir.to_owned(), action, path_part: path_part.to_owned(), nth };
+        let script = Script { dir: dir.to_owned(), action, path_part: path_part.to_owned(), nth, outcome: Outcome::Fails };
         SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner).push(script);
+    }
+
+    /// Lets the coming `action` below `dir`, on a path that contains `path_part`, wait, once.
+    pub(crate) fn hold(dir: &Path, action: &'static str, path_part: &str) -> Held {
+        let ((reaches, reached), (goes_on, waits)) = (channel(), channel());
+        let outcome = Outcome::Waits(reaches, waits);
+        let script = Script { dir: dir.to_owned(), action, path_part: path_part.to_owned(), nth: 0, outcome };
+        SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner).push(script);
+        Held { reached, _goes_on: goes_on }
     }
 
     /// True when a scripted failure below `dir` has not happened yet; forgets it.
@@ -325,7 +355,15 @@ pub(crate) mod faults {
             scripts[index].nth -= 1;
             return Ok(());
         }
-        scripts.remove(index);
-        Err(LogError::io(action, path, io::Error::other("injected failure")))
+        let script = scripts.remove(index);
+        drop(scripts);
+        match script.outcome {
+            Outcome::Fails => Err(LogError::io(action, path, io::Error::other("injected failure"))),
+            Outcome::Waits(reaches, waits) => {
+                let _ = reaches.send(());
+                let _ = waits.recv();
+                Ok(())
+            }
+        }
     }
 }

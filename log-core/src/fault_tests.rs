@@ -256,3 +256,45 @@ fn a_failure_names_the_file_and_the_next_commit_the_failure() {
     // The outcome of the failed one was unknown; it turned out to have happened.
     assert_eq!(again.commit(CommitSet::default()).unwrap(), 2);
 }
+
+/// Somebody who has to wait for a checkpoint must not make room for a second one, whose journal would speak of what the first one has not synced yet.
+#[test]
+fn there_is_one_checkpoint_at_a_time() {
+    let dir = temp_dir();
+    let log = Log::open(dir.path(), LogOptions { tail_bytes: 1 << 20, ..options() }).unwrap();
+    let topic = log.create_topic("a", 2, "p").unwrap();
+    let pipeline = log.pipeline("p").unwrap();
+    let mut committed = 0;
+    let mut commit = || {
+        committed += 1;
+        let batches = vec![(topic.clone(), i32::from(committed % 2), batch(committed, 100))];
+        pipeline.commit(CommitSet { batches, position: Bytes::new() }).unwrap();
+    };
+    let held = faults::hold(dir.path(), "sync", ".log");
+    while !held.is_reached() {
+        commit();
+    }
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| log.pipeline("p").map(|_| ()));
+        // Time in which it gets there. It is refused in the end, as the pipeline is in use.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        (0..5).for_each(|_| commit());
+        drop(held);
+        assert!(matches!(waits.join().unwrap(), Err(LogError::PipelineInUse(_))));
+    });
+    (0..20).for_each(|_| commit());
+    let crashed = temp_dir();
+    // Journals before topics, as nothing stops meanwhile.
+    copy_dir(&dir.path().join("journals"), &crashed.path().join("journals"));
+    copy_dir(dir.path(), crashed.path());
+    let all: Vec<u8> = (1..=committed).collect();
+    log.close().unwrap();
+    drop((pipeline, topic, log));
+    for dir in [crashed.path(), dir.path()] {
+        let log = Log::open(dir, options()).unwrap();
+        let topic = log.topic("a").unwrap();
+        let mut found = [rounds(&topic, 0), rounds(&topic, 1)].concat();
+        found.sort_unstable();
+        assert_eq!(found, all);
+    }
+}

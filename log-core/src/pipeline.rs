@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -61,7 +60,7 @@ impl PipelineLog {
         &self.pipeline.name
     }
 
-    /// The position of the last commit; nothing before the first one.
+    /// The position of the last commit, synced or not; nothing before the first one.
     pub fn position(&self) -> Option<StoredPosition> {
         self.pipeline.position()
     }
@@ -133,6 +132,8 @@ pub(crate) struct Pipeline {
     /// 0 until somebody says otherwise: as the log's options have it.
     segment_bytes: AtomicU64,
     writer: Mutex<Writer>,
+    /// Woken when a checkpoint has ended that ran beside commits.
+    checkpointed: Condvar,
 }
 
 /// What has to be synced before a checkpoint can say that it is there.
@@ -164,15 +165,21 @@ pub(crate) struct Writer {
     pub(crate) names_swaps: bool,
     /// Bytes that a recovery would have to read.
     bytes_since_checkpoint: u64,
-    /// Writes a checkpoint while commits go on.
-    checkpointer: Option<JoinHandle<()>>,
+    /// A checkpoint runs beside commits. There is one at a time.
+    checkpointing: bool,
     /// Reused for each entry.
     entry: Vec<u8>,
 }
 
 impl Pipeline {
     pub(crate) fn new(name: &str, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), dir, segment_bytes: AtomicU64::new(0), writer: Mutex::default() })
+        Arc::new(Self {
+            name: name.to_owned(),
+            dir,
+            segment_bytes: AtomicU64::new(0),
+            writer: Mutex::default(),
+            checkpointed: Condvar::new(),
+        })
     }
 
     pub(crate) fn segment_bytes(&self, core: &Core) -> u64 {
@@ -188,13 +195,8 @@ impl Pipeline {
 
     /// As [`lock`](Self::lock), with no checkpoint going on.
     pub(crate) fn lock_alone(&self) -> MutexGuard<'_, Writer> {
-        loop {
-            let mut writer = self.lock();
-            let Some(checkpointer) = writer.checkpointer.take() else { return writer };
-            drop(writer);
-            // Its outcome is in the writer; should it have panicked, the old journal file goes on.
-            let _ = checkpointer.join();
-        }
+        let ended = self.checkpointed.wait_while(self.lock(), |writer| writer.checkpointing);
+        ended.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn position(&self) -> Option<StoredPosition> {
@@ -284,7 +286,7 @@ impl Pipeline {
         });
         result.inspect_err(|error| self.warn_of_failure("commit", error))?;
         let sequence = writer.sequence;
-        if writer.needs_checkpoint(&core.options) && writer.checkpointer.is_none() {
+        if writer.needs_checkpoint(&core.options) && !writer.checkpointing {
             self.start_checkpoint(core, &mut writer)?;
         }
         Ok(sequence)
@@ -326,7 +328,7 @@ impl Pipeline {
         let Some(pending) = writer.begin_checkpoint(self, core) else { return Ok(()) };
         let dirty = pending.dirty.clone();
         match checkpoint::spawn(self, core, pending) {
-            Ok(checkpointer) => writer.checkpointer = Some(checkpointer),
+            Ok(()) => writer.checkpointing = true,
             Err(error) => {
                 warn!(pipeline = self.name, error = %error, "cannot start the thread for a checkpoint; trying again after the next commit");
                 for segment in &dirty.segments {
@@ -339,14 +341,20 @@ impl Pipeline {
     }
 
     /// Ends a checkpoint that ran beside commits. `written` is the new journal file as far as it was written without the
-    /// lock. A failure stops the next commit; those before are durable all the same.
-    pub(crate) fn end_checkpoint(&self, written: Result<PendingCheckpoint>) {
+    /// lock, or nothing if that panicked. A failure stops the next commit; those before are durable all the same.
+    pub(crate) fn end_checkpoint(&self, written: Option<Result<PendingCheckpoint>>) {
         let mut writer = self.lock();
-        writer.checkpointer = None;
+        writer.checkpointing = false;
+        self.checkpointed.notify_all();
         writer.tails.retain(|_| false);
         if writer.poisoned.is_some() {
             return;
         }
+        let Some(written) = written else {
+            // What it should have synced is known to nobody any more.
+            writer.poisoned = Some("a checkpoint panicked".to_owned());
+            return;
+        };
         if let Err(error) = writer.guarded(|writer| written?.finish(writer)) {
             self.warn_of_failure("checkpoint", &error);
         }
@@ -369,7 +377,11 @@ impl Pipeline {
 
     /// Makes new topics, durably, with one sync for all.
     pub(crate) fn create_topics(&self, core: &Core, topics: Vec<TopicEntry>) -> Result<()> {
-        let mut writer = if self.lock().poisoned.is_some() { self.lock_alone() } else { self.lock() };
+        let mut writer = self.lock();
+        if writer.poisoned.is_some() {
+            drop(writer);
+            writer = self.lock_alone();
+        }
         // An owner has to open it again after a failure, to learn what became of its last commit.
         if writer.poisoned.is_none() || !writer.in_use {
             self.make_ready(core, &mut writer)?;

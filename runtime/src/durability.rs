@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// When commits are synced. Sinks see a commit, and the source is told that it may forget it, only after that: no setting loses a change or
-/// shows one that a loss of power could take back.
+/// shows a sink one that a loss of power could take back. (Commands that look at the files of a running process see what is in them.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// Each by itself.

@@ -77,7 +77,9 @@ pub(crate) fn recover(
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
-    let renewed = loaded.checkpoint.names_swaps() || !known.deleted.is_empty();
+    // An entry that lacks blocks it can do without would be taken for damage once a later one says that it was synced.
+    let partial = (loaded.first_unsynced..kept).any(|index| loaded.is_partial(index));
+    let renewed = loaded.checkpoint.names_swaps() || !known.deleted.is_empty() || partial;
     let (journal, dirty) = if renewed {
         // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
         // can be others of their names.
