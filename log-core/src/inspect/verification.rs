@@ -45,8 +45,14 @@ pub(super) struct Finding {
 pub(super) type Findings = BTreeMap<(usize, usize), Finding>;
 
 impl Finding {
+    /// Something is not as it should be, or not yet.
     fn is_suspicious(&self) -> bool {
         !self.holes.is_empty() || !self.differences.is_empty()
+    }
+
+    /// Not only bytes that wait in the journal for their segment, as those of every segment of a busy log may.
+    fn may_be_damage(&self) -> bool {
+        !self.holes.is_empty() || self.differences.values().any(|difference| *difference == Difference::Changed)
     }
 }
 
@@ -117,7 +123,7 @@ fn examine_segment(
     let mut segment = segment.clone();
     for _ in 0..ATTEMPTS {
         let finding = read_segment(&segment, progress)?;
-        let (Some(dir), true) = (watched, finding.is_suspicious()) else { return Ok(Some((segment, finding))) };
+        let (Some(dir), true) = (watched, finding.may_be_damage()) else { return Ok(Some((segment, finding))) };
         // Retention may have removed the file, a recovery or a compaction replaced it, or a commit was on its way from the
         // journal to the segment. What is left of damage after another look is damage.
         match Survey::take(dir)?.segment(&segment) {
