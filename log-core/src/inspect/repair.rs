@@ -144,7 +144,7 @@ fn finish_swaps(segments: &[SurveyedSegment]) -> Result<()> {
     Ok(())
 }
 
-/// Writes to segments what only the journal has, and makes all durable that it has: the next one does not.
+/// Writes to segments what only the journal has, and makes durable all that they have: the next journal does not have it.
 fn write_held(segments: &[SurveyedSegment], findings: &[(&SurveyedSegment, &Finding)]) -> Result<()> {
     for (segment, finding) in findings.iter().filter(|(_, finding)| !finding.differences.is_empty()) {
         partition::create_dir(&segment.dir)?;
@@ -153,8 +153,11 @@ fn write_held(segments: &[SurveyedSegment], findings: &[(&SurveyedSegment, &Find
             file.write_all_at(bytes, *position)?;
         }
     }
-    let touched: Vec<_> = segments.iter().filter(|segment| !segment.held.is_empty()).collect();
-    durable_file::sync_together(&touched, |segment| {
+    // The other segments too: what the last commits wrote there may have been killed before its sync, and the new journal says that it is there.
+    durable_file::sync_at_a_time(durable_file::SYNC_THREADS, segments, |segment| {
+        if !durable_file::exists(&segment.path())? {
+            return Ok(());
+        }
         durable_file::sync_file(&segment.path())?;
         partition::dirs_above(&segment.dir).try_for_each(durable_file::sync_dir)
     })
