@@ -40,7 +40,7 @@ impl PendingCheckpoint {
             dir: dir.to_owned(),
             dirty,
             checkpoint,
-            old: journal.reader(),
+            old: journal.file(),
             old_number: journal.number,
             salt: journal.salt,
             copied_to: journal.len(),

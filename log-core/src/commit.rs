@@ -211,28 +211,29 @@ pub(crate) fn write_referenced(plan: &Plan, batches: &[Batch], files: &OpenFiles
 }
 
 /// Syncs the journal and the pieces of commits that do not stand in it, all at the same time.
-pub(crate) fn sync(journal: &DurableFile, plans: &[Plan], files: &OpenFiles) -> Result<()> {
+pub(crate) fn sync(journal: &Arc<DurableFile>, plans: &[Plan], core: &Core) -> Result<()> {
     let mut segments = HashSet::new();
     let pieces = plans.iter().flat_map(|plan| &plan.pieces).filter(|piece| !piece.inline);
     // Of several commits many pieces may be in one segment.
-    let pieces = pieces.filter(|piece| segments.insert(Arc::as_ptr(&piece.segment))).map(Some);
-    let targets: Vec<_> = iter::once(None).chain(pieces).collect();
-    durable_file::sync_together(&targets, |target| match target {
-        Some(piece) => sync_piece(piece, files),
-        None => journal.sync_data(),
-    })
-}
+    let pieces: Vec<_> = pieces.filter(|piece| segments.insert(Arc::as_ptr(&piece.segment))).collect();
+    let Some((own, others)) = pieces.split_first() else { return journal.sync_data() };
 
-fn sync_piece(piece: &PlannedPiece, files: &OpenFiles) -> Result<()> {
-    piece.segment.open(files)?.sync_data()?;
+    // Beside more syncs than these, threads that are made for them cost nothing, and not all files can be open.
+    let (some, more) = others.split_at(others.len().min(durable_file::SYNC_THREADS));
+    let beside = iter::once(Ok(journal.clone())).chain(some.iter().map(|piece| piece.segment.open(&core.files)));
+    // The thread that wrote the most syncs it: its pages are near.
+    core.sync_threads.sync(&*own.segment.open(&core.files)?, &beside.collect::<Result<Vec<_>>>()?)?;
+    durable_file::sync_together(more, |piece| piece.segment.open(&core.files)?.sync_data())?;
+
     // An earlier commit may have made the file and left its name to a checkpoint.
-    if !piece.segment.has_durable_name() {
+    let unnamed: Vec<_> = pieces.into_iter().filter(|piece| !piece.segment.has_durable_name()).collect();
+    durable_file::sync_together(&unnamed, |piece| {
         let partition = piece.partition();
         partition.dirs_to_sync().try_for_each(durable_file::sync_dir)?;
         partition.set_dir_durable();
         piece.segment.set_durable_name();
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn create(piece: &PlannedPiece, files: &OpenFiles) -> Result<Arc<DurableFile>> {

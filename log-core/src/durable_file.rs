@@ -69,6 +69,10 @@ impl DurableFile {
         Self { path: path.to_owned(), ..self }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(|error| LogError::io("inspect", &self.path, error))?.len())
     }

@@ -54,6 +54,7 @@ mod error;
 mod names;
 mod open_files;
 mod partitioner;
+mod sync_threads;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -22,6 +22,7 @@ use crate::pipeline::{Pipeline, PipelineLog, StoredPosition};
 use crate::recovery;
 use crate::retention::{self, Removed, Retention};
 use crate::schema_store::{self, SchemaStore};
+use crate::sync_threads::SyncThreads;
 use crate::topic::{self, PARTITIONS_MAX, Topic, TopicInner, TopicMetadata};
 
 const INTERNAL_SEGMENT_BYTES: u64 = 4 << 20;
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     closed: AtomicBool,
     pub(crate) options: LogOptions,
     pub(crate) files: Arc<OpenFiles>,
+    pub(crate) sync_threads: SyncThreads,
     /// Held for writing while a commit becomes visible.
     pub(crate) publication: Arc<RwLock<()>>,
     topics: RwLock<BTreeMap<String, Arc<TopicInner>>>,
@@ -295,6 +297,7 @@ impl Core {
             closed: AtomicBool::new(false),
             files: Arc::new(OpenFiles::new(options.open_files_max, access)),
             options,
+            sync_threads: SyncThreads::default(),
             publication: Arc::default(),
             topics: RwLock::default(),
             changes: Mutex::default(),

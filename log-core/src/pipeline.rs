@@ -562,7 +562,7 @@ impl Writer {
     /// Steps 3 and 4 of a commit, see [`crate::journal`].
     fn settle_unguarded(&mut self, core: &Core) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        commit::sync(journal.file(), &self.unsettled, &core.files)?;
+        commit::sync(&journal.file(), &self.unsettled, core)?;
         publish(&self.unsettled, &core.publication);
         for plan in self.unsettled.drain(..) {
             plan.notify();

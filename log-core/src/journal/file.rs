@@ -62,16 +62,12 @@ impl JournalFile {
         Ok(())
     }
 
-    pub(crate) fn file(&self) -> &DurableFile {
-        &self.file
-    }
-
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// For copying entries to the file that replaces this one.
-    pub(crate) fn reader(&self) -> Arc<DurableFile> {
+    /// The file, for syncing it, and for copying entries to the one that replaces it.
+    pub(crate) fn file(&self) -> Arc<DurableFile> {
         self.file.clone()
     }
 
