@@ -19,6 +19,7 @@ use crate::error::{LogError, Result};
 use crate::journal::JournalFile;
 use crate::journal::format::{Checkpoint, SegmentImage};
 use crate::partition;
+use crate::recovery;
 use crate::topic;
 
 /// A log that nobody has open, and what is damaged in it. As long as this lives, nobody can open it for writing.
@@ -76,6 +77,9 @@ fn owns(pipeline: &SurveyedPipeline, path: &Path) -> bool {
 
 /// The order matters: at each moment the newest journal and the files that it names are whole, or damaged as they were before.
 fn mend(pipeline: &SurveyedPipeline, findings: &[(&SurveyedSegment, &Finding)], stays: &BTreeSet<&Path>) -> Result<()> {
+    // As a start does before it relies on them.
+    durable_file::sync_dir(&pipeline.dir)?;
+    recovery::resume(&pipeline.dir, &pipeline.loaded, pipeline.kept)?;
     // The new checkpoint says nothing of deleted topics: they would come back, empty.
     for dir in &pipeline.deleted_dirs {
         topic::remove_dir(dir)?;
@@ -85,7 +89,7 @@ fn mend(pipeline: &SurveyedPipeline, findings: &[(&SurveyedSegment, &Finding)], 
         findings.iter().filter(|(segment, finding)| !finding.holes.is_empty() && !stays.contains(segment.content_path().as_path()));
     let with_holes: Vec<_> = with_holes.collect();
     finish_swaps(&pipeline.segments)?;
-    write_held(&pipeline.segments, findings)?;
+    settle(&pipeline.segments)?;
     // From here on no start takes a half-written content for a whole one, and none needs the old journal.
     journal.replace(&pipeline.image.checkpoint())?;
 
@@ -144,23 +148,27 @@ fn finish_swaps(segments: &[SurveyedSegment]) -> Result<()> {
     Ok(())
 }
 
-/// Writes to segments what only the journal has, and makes durable all that they have: the next journal does not have it.
-fn write_held(segments: &[SurveyedSegment], findings: &[(&SurveyedSegment, &Finding)]) -> Result<()> {
-    for (segment, finding) in findings.iter().filter(|(_, finding)| !finding.differences.is_empty()) {
+/// Makes durable all that segments have since the last checkpoint: the next journal has none of it. That the bytes are there does not mean that they
+/// are on the disk, see [`recovery::write_once_more`], so all of them are written, and not only those that are missing.
+fn settle(segments: &[SurveyedSegment]) -> Result<()> {
+    for segment in segments.iter().filter(|segment| !segment.held.is_empty() || !segment.unsynced.is_empty()) {
         partition::create_dir(&segment.dir)?;
         let file = DurableFile::open_or_create(&segment.path())?;
-        for (position, bytes) in finding.differences.keys().filter_map(|index| segment.held.get(*index)) {
+        for (position, bytes) in &segment.held {
             file.write_all_at(bytes, *position)?;
         }
+        segment.unsynced.iter().try_for_each(|piece| recovery::write_once_more(&file, piece))?;
+        file.sync_data()?;
     }
-    // The other segments too: what the last commits wrote there may have been killed before its sync, and the new journal says that it is there.
-    durable_file::sync_at_a_time(durable_file::SYNC_THREADS, segments, |segment| {
-        if !durable_file::exists(&segment.path())? {
-            return Ok(());
+    // Of the others too: a content may have got its name just before its process was killed.
+    let mut dirs = BTreeSet::new();
+    for segment in segments {
+        if durable_file::exists(&segment.dir)? {
+            dirs.extend(partition::dirs_above(&segment.dir));
         }
-        durable_file::sync_file(&segment.path())?;
-        partition::dirs_above(&segment.dir).try_for_each(durable_file::sync_dir)
-    })
+    }
+    let dirs: Vec<_> = dirs.into_iter().collect();
+    durable_file::sync_together(&dirs, |dir| durable_file::sync_dir(dir))
 }
 
 /// Writes the segment's new content beside it, durably; returns its length. Batches in holes are mended where they can be,

@@ -11,7 +11,7 @@ use super::{Damage, Remedy};
 use crate::data_dir;
 use crate::durable_file::{self, Access, DurableFile, OpenDir};
 use crate::error::{LogError, Result};
-use crate::journal::format::{Commit, Entry};
+use crate::journal::format::{Commit, Entry, Piece};
 use crate::journal::{self, Loaded, LoadedTopics};
 use crate::names;
 use crate::partition::{Offset, PartitionId};
@@ -40,7 +40,9 @@ pub(super) struct SurveyedPipeline {
     /// The journal's directory.
     pub(super) dir: PathBuf,
     pub(super) loaded: Loaded,
-    /// What is committed, all of the journal taken together.
+    /// So many of its entries are whole, with all that they speak of.
+    pub(super) kept: usize,
+    /// What is committed, all of these taken together.
     pub(super) image: Image,
     /// Directories of topics that the journal says are deleted.
     pub(super) deleted_dirs: Vec<PathBuf>,
@@ -64,6 +66,8 @@ pub(super) struct SurveyedSegment {
     pub(super) swap: bool,
     /// Bytes of it that the journal has too, by their position.
     pub(super) held: Vec<(u64, Bytes)>,
+    /// Others that the last commits wrote, and perhaps nobody synced.
+    pub(super) unsynced: Vec<Piece>,
 }
 
 impl SurveyedSegment {
@@ -162,18 +166,19 @@ fn survey_pipeline(dir: &Path, topics_dir: &Path, names: &mut Vec<String>) -> Re
     let topics = loaded.topics()?;
     let deleted: HashSet<Uuid> = topics.deleted.iter().map(|topic| topic.id).collect();
     let live = Topics { dir: topics_dir, live: topics.live.iter().map(|topic| (topic.id, topic.name.as_str())).collect() };
-    let image = committed(&loaded, &topics, &deleted, &live)?;
+    let (image, kept) = committed(&loaded, &topics, &deleted, &live)?;
     let mut segments = describe_segments(dir, &loaded, &image, &live)?;
-    let mut held = held_by_journal(&loaded, &deleted, image.sequence);
+    let mut written = written_since_checkpoint(&loaded, &deleted, image.sequence);
     for segment in &mut segments {
         let key = (segment.topic_id, segment.partition, segment.base_offset);
-        segment.held = held.remove(&key).unwrap_or_default();
+        let Written { held, unsynced } = written.remove(&key).unwrap_or_default();
+        (segment.held, segment.unsynced) = (held, unsynced);
         segment.held.sort_by_key(|(position, _)| *position);
     }
     names.extend(topics.live.iter().map(|topic| topic.name.clone()));
     let deleted_dirs = topics.deleted.iter().filter(|gone| topics.live.iter().all(|topic| topic.name != gone.name));
     let deleted_dirs = deleted_dirs.map(|topic| topics_dir.join(&topic.name)).collect();
-    Ok(Some(SurveyedPipeline { dir: dir.to_owned(), loaded, image, deleted_dirs, segments }))
+    Ok(Some(SurveyedPipeline { dir: dir.to_owned(), loaded, kept, image, deleted_dirs, segments }))
 }
 
 /// The topics of a journal, and where all topics are.
@@ -188,13 +193,13 @@ impl Topics<'_> {
     }
 }
 
-/// All that the journal says is committed. Where bytes are missing that should be in a segment, this is not the place that says so.
-fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<Image> {
+/// All that the journal says is committed, and how many of its entries do. Where bytes are missing that should be in a segment, this is not the place that says so.
+fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, topics: &Topics<'_>) -> Result<(Image, usize)> {
     let mut image = Image::from_checkpoint(&loaded.checkpoint, known);
     for (index, (at, entry)) in loaded.entries.iter().enumerate() {
         let Entry::Commit(commit) = entry else { continue };
         if index >= loaded.first_unsynced && is_torn(commit, loaded.is_partial(index), deleted, topics)? {
-            break;
+            return Ok((image, index));
         }
         if commit.sequence != image.sequence + 1 {
             return Err(loaded.damaged(*at, "the commits there are not in sequence"));
@@ -205,7 +210,7 @@ fn committed(loaded: &Loaded, known: &LoadedTopics, deleted: &HashSet<Uuid>, top
         image.sequence = commit.sequence;
         image.position = Some(commit.position.clone());
     }
-    Ok(image)
+    Ok((image, loaded.entries.len()))
 }
 
 /// Whether a commit that perhaps was not synced is one that a crash cut short: bytes are missing that are not in its entry, and they, or the entry
@@ -256,6 +261,7 @@ fn describe_segments(journal: &Path, loaded: &Loaded, image: &Image, topics: &To
                 dir: dir.clone(),
                 swap,
                 held: Vec::new(),
+                unsynced: Vec::new(),
             });
         }
     }
@@ -264,22 +270,31 @@ fn describe_segments(journal: &Path, loaded: &Loaded, image: &Image, topics: &To
 
 type SegmentKey = (Uuid, PartitionId, Offset);
 
-/// The pieces whose bytes stand in the journal, of commits up to `sequence`.
-fn held_by_journal(loaded: &Loaded, deleted: &HashSet<Uuid>, sequence: u64) -> BTreeMap<SegmentKey, Vec<(u64, Bytes)>> {
-    let mut held: BTreeMap<SegmentKey, Vec<(u64, Bytes)>> = BTreeMap::new();
-    for (_, entry) in &loaded.entries {
+/// What commits since the checkpoint wrote to a segment.
+#[derive(Debug, Default)]
+struct Written {
+    held: Vec<(u64, Bytes)>,
+    unsynced: Vec<Piece>,
+}
+
+/// Of each segment, what commits up to `sequence` wrote to it: the bytes that stand in the journal, and the other pieces that may not have been synced.
+fn written_since_checkpoint(loaded: &Loaded, deleted: &HashSet<Uuid>, sequence: u64) -> BTreeMap<SegmentKey, Written> {
+    let mut written: BTreeMap<SegmentKey, Written> = BTreeMap::new();
+    for (index, (_, entry)) in loaded.entries.iter().enumerate() {
         let Entry::Commit(commit) = entry else { continue };
-        for (piece, inline) in commit.pieces.iter().zip(&commit.inline) {
-            if let Some(bytes) = inline
-                && commit.sequence <= sequence
-                && !deleted.contains(&piece.topic)
-            {
-                let key = (piece.topic, piece.partition, piece.segment);
-                held.entry(key).or_default().push((piece.file_position, bytes.clone()));
+        if commit.sequence > sequence {
+            break;
+        }
+        for (piece, inline) in commit.pieces.iter().zip(&commit.inline).filter(|(piece, _)| !deleted.contains(&piece.topic)) {
+            let segment = written.entry((piece.topic, piece.partition, piece.segment)).or_default();
+            match inline {
+                Some(bytes) => segment.held.push((piece.file_position, bytes.clone())),
+                None if index >= loaded.first_unsynced => segment.unsynced.push(piece.clone()),
+                None => {}
             }
         }
     }
-    held
+    written
 }
 
 /// Whether no repair may cut anything out of a topic: records name their schemas by numbers that would be given out again.

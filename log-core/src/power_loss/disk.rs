@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::trace::{Action, Call};
@@ -310,6 +310,33 @@ impl Disk {
     fn handle(&mut self, inode: u64) -> &mut Data {
         let node = *self.inodes.get(&inode).unwrap_or_else(|| panic!("inode {inode} was not opened"));
         self.data(node)
+    }
+
+    /// The files below a directory, as seen, with their lengths.
+    pub(super) fn files_below(&self, dir: &Path) -> Vec<(PathBuf, usize)> {
+        let mut files = Vec::new();
+        if let Some(node) = self.find(dir) {
+            self.list(node, dir, &mut files);
+        }
+        files
+    }
+
+    fn list(&self, node: usize, path: &Path, files: &mut Vec<(PathBuf, usize)>) {
+        match &self.nodes[node] {
+            Node::File(data) => files.push((path.to_owned(), data.seen.len())),
+            Node::Dir(dir) => dir.seen.iter().for_each(|(name, child)| self.list(*child, &path.join(name), files)),
+        }
+    }
+
+    /// Changes a byte of a file, on the disk and in the page cache.
+    pub(super) fn damage(&mut self, path: &Path, position: usize) {
+        let node = self.find(path).unwrap_or_else(|| panic!("the disk has no {}", path.display()));
+        let data = self.data(node);
+        for bytes in [&mut data.seen, &mut data.durable] {
+            if let Some(byte) = Arc::make_mut(bytes).get_mut(position) {
+                *byte ^= 0x10;
+            }
+        }
     }
 
     /// The tree that a power cut leaves; all of it is durable.

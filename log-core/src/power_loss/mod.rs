@@ -15,6 +15,8 @@
 //! mere kill, which leaves all that the page cache had, but none of it more durable than it was. What a reader has seen after
 //! the first crash has to survive the second.
 //!
+//! [`repairs`] damages a byte after a kill, and loses power while `log repair` mends that.
+//!
 //! # What the disk may do
 //!
 //! - A sync of a file makes its bytes and its length durable, not its name. A sync of a directory makes durable which names are
@@ -46,6 +48,7 @@
 
 mod disk;
 mod model;
+mod repairs;
 pub(crate) mod trace;
 mod workload;
 
@@ -264,6 +267,14 @@ fn nothing(_: &Call) -> bool {
     false
 }
 
+fn file_synced(call: &Call, end: &str) -> bool {
+    matches!(call.action, Action::Sync { .. }) && call.path.to_str().unwrap().ends_with(end)
+}
+
+fn dir_synced(call: &Call, end: &str) -> bool {
+    matches!(call.action, Action::SyncDir) && call.path.to_str().unwrap().ends_with(end)
+}
+
 fn check_once(workload: &str, recorded: &Recorded) {
     let opened = crash_everywhere(recorded, Disk::new(), Effort::Full, &nothing).unwrap_or_else(|failure| fail(workload, failure));
     println!("{workload}: {opened} disks of {} calls", recorded.calls.len());
@@ -359,7 +370,10 @@ fn failing_steps() -> Vec<Step> {
         Step::FailedCommit("p", vec![("a", 0, 1, 80)], "write", "topics"),
         Step::Commit("p", vec![("a", 1, 1, 900)]),
         Step::FailedCheckpoint("p", vec![("a", 0, 1, 600), ("a", 1, 1, 700)], ".log"),
-        Step::Commit("p", vec![("a", 0, 1, 90), ("a", 1, 1, 30)]),
+        Step::CreateTopics("p", vec![("b", 1)]),
+        Step::Commit("p", vec![("a", 0, 1, 90), ("a", 1, 1, 30), ("b", 0, 1, 1500)]),
+        Step::FailedDelete("b"),
+        Step::Commit("p", vec![("a", 0, 1, 30)]),
         Step::Close,
     ]
 }
@@ -545,6 +559,8 @@ fn brief_steps() -> Vec<Step> {
         Step::Commit("p", vec![("a", 0, 1, 50), ("a", 1, 1, 800)]),
         Step::Commit("p", vec![("a", 0, 1, 60)]),
         Step::CreateTopics("p", vec![("b", 1)]),
+        // With a checkpoint, after which the journal does not have it.
+        Step::Commit("p", vec![("b", 0, 1, 1500)]),
         Step::DeleteTopic("b"),
         Step::Trim("a", 1, Keeps::Nothing),
         Step::Commit("p", vec![("a", 1, 1, 30)]),
@@ -572,48 +588,46 @@ fn crashes_in_recovery_after_failed_writes() {
 /// comparison sees what it should.
 #[test]
 fn a_missing_sync_is_noticed() {
-    let file = |call: &Call, end: &str| matches!(call.action, Action::Sync { .. }) && call.path.to_str().unwrap().ends_with(end);
-    let dir = |call: &Call, end: &str| matches!(call.action, Action::SyncDir) && call.path.to_str().unwrap().ends_with(end);
     let noticed = |recorded: &Recorded, what: &str, forgets: Forgets<'_>| {
         assert!(recorded.calls.iter().any(forgets), "{what} is never synced");
         let failure = crash_everywhere(recorded, Disk::new(), Effort::Full, forgets).err();
         assert!(failure.is_some(), "nobody noticed that {what} was not synced");
     };
     let small = record(&small_options(), small_steps());
-    noticed(&small, "a journal", &|call| file(call, ".journal"));
-    noticed(&small, "a journal before it gets its name", &|call| file(call, ".journal.new"));
-    noticed(&small, "the directory of a journal", &|call| dir(call, "journals/p"));
-    noticed(&small, "the directory of journals", &|call| dir(call, "journals"));
-    noticed(&small, "the directory of topics", &|call| dir(call, "topics"));
-    noticed(&small, "the directory of a topic", &|call| dir(call, "topics/a"));
-    noticed(&small, "a segment before a checkpoint", &|call| file(call, ".log"));
-    noticed(&small, "the directory of segments before a checkpoint", &|call| dir(call, "a/0") || dir(call, "a/1"));
-    noticed(&small, "the marker file", &|call| file(call, "log.json.new"));
-    noticed(&small, "the data directory", &|call| dir(call, "data/log"));
-    noticed(&small, "the directory above", &|call| dir(call, "data"));
+    noticed(&small, "a journal", &|call| file_synced(call, ".journal"));
+    noticed(&small, "a journal before it gets its name", &|call| file_synced(call, ".journal.new"));
+    noticed(&small, "the directory of a journal", &|call| dir_synced(call, "journals/p"));
+    noticed(&small, "the directory of journals", &|call| dir_synced(call, "journals"));
+    noticed(&small, "the directory of topics", &|call| dir_synced(call, "topics"));
+    noticed(&small, "the directory of a topic", &|call| dir_synced(call, "topics/a"));
+    noticed(&small, "a segment before a checkpoint", &|call| file_synced(call, ".log"));
+    noticed(&small, "the directory of segments before a checkpoint", &|call| dir_synced(call, "a/0") || dir_synced(call, "a/1"));
+    noticed(&small, "the marker file", &|call| file_synced(call, "log.json.new"));
+    noticed(&small, "the data directory", &|call| dir_synced(call, "data/log"));
+    noticed(&small, "the directory above", &|call| dir_synced(call, "data"));
     let large = record(&large_options(), large_steps());
-    noticed(&large, "a segment with its journal entry", &|call| file(call, ".log"));
-    noticed(&large, "the directory of a segment with its journal entry", &|call| dir(call, "a/0"));
+    noticed(&large, "a segment with its journal entry", &|call| file_synced(call, ".log"));
+    noticed(&large, "the directory of a segment with its journal entry", &|call| dir_synced(call, "a/0"));
     let unsynced = record(&small_options(), unsynced_steps());
-    noticed(&unsynced, "a journal with several commits", &|call| file(call, ".journal"));
+    noticed(&unsynced, "a journal with several commits", &|call| file_synced(call, ".journal"));
     let unsynced = record(&large_options(), unsynced_large_steps());
-    noticed(&unsynced, "a segment with several commits", &|call| file(call, ".log"));
+    noticed(&unsynced, "a segment with several commits", &|call| file_synced(call, ".log"));
     let compacting = record(&compacting_options(), compacting_steps());
-    noticed(&compacting, "a compacted segment", &|call| file(call, ".log.swap"));
-    noticed(&compacting, "the directory of compacted segments", &|call| dir(call, "a/0"));
+    noticed(&compacting, "a compacted segment", &|call| file_synced(call, ".log.swap"));
+    noticed(&compacting, "the directory of compacted segments", &|call| dir_synced(call, "a/0"));
     let failing = record(&without_tails(small_options()), failing_steps());
-    noticed(&failing, "a segment's new content", &|call| file(call, ".log.swap"));
+    noticed(&failing, "a segment's new content", &|call| file_synced(call, ".log.swap"));
 
     let noticed = |recorded: &Recorded, size: usize, what: &str, forgets: Forgets<'_>| {
         assert!(crash_twice(recorded, size, forgets).is_err(), "nobody noticed that {what} was not synced by recovery");
     };
     let brief = record(&small_options(), brief_steps());
-    noticed(&brief, SMALL, "a journal", &|call| file(call, ".journal"));
-    noticed(&brief, SMALL, "the directory of a journal", &|call| dir(call, "journals/p"));
-    noticed(&brief, SMALL, "the directory of journals", &|call| dir(call, "journals"));
-    noticed(&brief, SMALL, "the data directory", &|call| dir(call, "data/log"));
-    noticed(&brief, SMALL, "the directory above", &|call| dir(call, "data"));
+    noticed(&brief, SMALL, "a journal", &|call| file_synced(call, ".journal"));
+    noticed(&brief, SMALL, "the directory of a journal", &|call| dir_synced(call, "journals/p"));
+    noticed(&brief, SMALL, "the directory of journals", &|call| dir_synced(call, "journals"));
+    noticed(&brief, SMALL, "the data directory", &|call| dir_synced(call, "data/log"));
+    noticed(&brief, SMALL, "the directory above", &|call| dir_synced(call, "data"));
     let large = record(&large_options(), brief_large_steps());
-    noticed(&large, LARGE, "a segment", &|call| file(call, ".log"));
-    noticed(&large, LARGE, "the directory of a segment", &|call| dir(call, "a/0"));
+    noticed(&large, LARGE, "a segment", &|call| file_synced(call, ".log"));
+    noticed(&large, LARGE, "the directory of a segment", &|call| dir_synced(call, "a/0"));
 }

@@ -57,7 +57,7 @@ pub(super) struct Records {
     pub(super) start: Offset,
     pub(super) end: Offset,
     pub(super) values: BTreeMap<Offset, Value>,
-    /// Of these, those that may be missing: a compaction is on its way.
+    /// Of these, those that may be missing: a compaction is on its way, or a repair cut them out.
     superfluous: BTreeSet<Offset>,
 }
 
@@ -75,6 +75,11 @@ impl Records {
                 self.superfluous.insert(*offset);
             }
         }
+    }
+
+    /// Notes that any record may be missing: a repair cut it out.
+    pub(super) fn may_lack_any(&mut self) {
+        self.superfluous = self.values.keys().copied().collect();
     }
 
     /// Takes them out.

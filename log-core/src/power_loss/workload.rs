@@ -26,6 +26,8 @@ pub(super) enum Step {
     /// For a pipeline; with their numbers of partitions.
     CreateTopics(&'static str, Vec<(&'static str, PartitionId)>),
     DeleteTopic(&'static str),
+    /// A deletion whose journal entry cannot be synced, and what recovers the log.
+    FailedDelete(&'static str),
     DeletePipeline(&'static str),
     Commit(&'static str, Appends),
     /// As a commit, but not synced.
@@ -268,7 +270,7 @@ impl Session {
             | Step::Sync(pipeline)
             | Step::FailedCommit(pipeline, ..)
             | Step::FailedCheckpoint(pipeline, ..) => Some((*pipeline).to_owned()),
-            Step::DeleteTopic(topic) | Step::Trim(topic, ..) | Step::Compact(topic) => owner(topic),
+            Step::DeleteTopic(topic) | Step::FailedDelete(topic) | Step::Trim(topic, ..) | Step::Compact(topic) => owner(topic),
             Step::Register(..) | Step::Report(..) => Some("_system".to_owned()),
         }
     }
@@ -304,6 +306,21 @@ impl Session {
             Step::DeleteTopic(topic) => {
                 self.log().delete_topic(topic).unwrap();
                 self.contents.remove_topic(topic);
+            }
+            Step::FailedDelete(topic) => {
+                let pipeline = self.contents.topics[topic].pipeline.clone();
+                let pipeline = *self.pipelines.keys().find(|name| **name == pipeline).unwrap();
+                let mut deleted = self.contents.clone();
+                deleted.remove_topic(topic);
+                let below = self.faulty_dir(pipeline, ".journal");
+                faults::fail(&below, "sync", ".journal", 0);
+                self.log().delete_topic(topic).unwrap_err();
+                assert!(!faults::clear(&below), "the sync did not fail");
+                self.recover_pipeline(pipeline);
+                if self.log().topic(topic).is_none() {
+                    self.contents = deleted.clone();
+                }
+                return vec![deleted];
             }
             Step::DeletePipeline(pipeline) => {
                 self.pipelines.remove(pipeline);

@@ -74,6 +74,8 @@ pub(crate) fn recover(
     image.apply(topics, Known::Discard);
     let mut tails = files.keep_in_memory(&missing, tail_bytes)?;
     files.trim(&image)?;
+    let journal = resume(dir, loaded, kept)?;
+    // Not before the entries that say so are durable: without them the topics are there.
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
@@ -89,8 +91,6 @@ pub(crate) fn recover(
         JournalFile::remove(dir, loaded.number)?;
         (journal, Dirty::default())
     } else {
-        let (unsynced_at, unsynced) = loaded.unsynced_bytes(kept);
-        let journal = JournalFile::resume(dir, loaded.number, loaded.salt, unsynced_at, unsynced)?;
         (journal, files.into_dirty(topics))
     };
     let tail = loaded.entries.iter().filter_map(|(_, entry)| match entry {
@@ -99,6 +99,12 @@ pub(crate) fn recover(
     });
     let bytes_since_checkpoint = if renewed { 0 } else { tail.sum() };
     Ok(Recovered { journal, sequence: image.sequence, position: image.position, dirty, tails, bytes_since_checkpoint })
+}
+
+/// Makes the first `kept` entries of the journal durable, and goes on behind them.
+pub(crate) fn resume(dir: &Path, loaded: &Loaded, kept: usize) -> Result<JournalFile> {
+    let (unsynced_at, unsynced) = loaded.unsynced_bytes(kept);
+    JournalFile::resume(dir, loaded.number, loaded.salt, unsynced_at, unsynced)
 }
 
 /// Recovers after a failed write or sync, when what the page cache says about un-synced bytes proves nothing: after a
@@ -119,12 +125,13 @@ pub(crate) fn recover_to_new_files(
     files.sync()?;
     let mut image = Image::from_checkpoint(&loaded.checkpoint, &known);
     let mut tail = Tail::new(segment_bytes_max);
-    files.replay(loaded, &mut image, Replay::IntoNewFiles(&mut tail))?;
+    let (kept, _) = files.replay(loaded, &mut image, Replay::IntoNewFiles(&mut tail))?;
     let mut rewritten = Image::from_checkpoint(&loaded.checkpoint, &known);
     tail.finish(&mut rewritten)?;
     rewritten.sequence = image.sequence;
     rewritten.position = image.position;
-    // The checkpoint says nothing of deleted topics any more.
+    // The checkpoint says nothing of deleted topics any more; and without durable entries that say so they are there.
+    resume(dir, loaded, kept)?;
     for topic in &known.deleted {
         topic::remove_dir(&topics_dir.join(&topic.name))?;
     }
@@ -519,9 +526,7 @@ fn trim_partition(partition: &Partition, segments: &[SegmentImage], cut: &mut Cu
     Ok(())
 }
 
-/// Makes the pieces of entries durable that stand in segments alone. That the entries are there and the pieces can be read does not mean that these
-/// are on the disk: their writer may have been killed before a sync of them ended, or have ended because one failed, after which the kernel may call pages
-/// clean that were never written. So they are written once more, as the entries themselves are, before there can be another entry.
+/// Makes the pieces of entries durable that stand in segments alone, as the entries themselves are made durable before there can be another one.
 fn settle(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], entries: Range<usize>) -> Result<()> {
     let mut settled = Vec::new();
     for (path, pieces) in files {
@@ -530,20 +535,25 @@ fn settle(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], entries: Range<usize>) -> 
             continue;
         }
         let file = DurableFile::open(path, Access::ReadWrite)?;
-        for located in unsettled {
-            let mut at = located.piece.file_position;
-            for_each_chunk(&file, located.piece, |chunk| {
-                file.write_all_at(chunk, at)?;
-                at += chunk.len() as u64;
-                Ok(())
-            })?;
-        }
+        unsettled.try_for_each(|located| write_once_more(&file, located.piece))?;
         settled.push((path, file));
     }
     durable_file::sync_together(&settled, |(path, file)| {
         file.sync_data()?;
         path.parent().map_or(Ok(()), |dir| partition::dirs_above(dir).try_for_each(durable_file::sync_dir))
     })
+}
+
+/// Writes the bytes that a segment has of a piece in their place. That they can be read does not mean that they are on the disk: their writer may have been
+/// killed before a sync of them ended, or have ended because one failed, after which the kernel may call pages clean that were never written.
+pub(crate) fn write_once_more(file: &DurableFile, piece: &Piece) -> Result<()> {
+    let mut at = piece.file_position;
+    for_each_chunk(file, piece, |chunk| {
+        file.write_all_at(chunk, at)?;
+        at += chunk.len() as u64;
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// A piece behind the checkpoint that only the journal has.
