@@ -112,7 +112,7 @@ fn run_all(action: &'static str, path_part: &str, at_least: usize) {
 }
 
 #[test]
-fn failing_syncs() {
+fn log_disk_01_failing_syncs() {
     run_all("sync", "journal", 15);
     run_all("sync", "topics", 6);
 }

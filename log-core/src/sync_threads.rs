@@ -135,41 +135,52 @@ mod tests {
         (0..count).map(|number| Arc::new(DurableFile::create(&dir.join(number.to_string())).unwrap())).collect()
     }
 
+    fn wait_for(held: &faults::Held) {
+        while !held.is_reached() {}
+    }
+
     #[test]
     fn a_failure_of_any_sync_is_told_after_all_have_ended() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path(), 4);
         let threads = SyncThreads::default();
         for failing in 0..4 {
+            let held = faults::hold(dir.path(), "sync", &((failing + 1) % 4).to_string());
             faults::fail(dir.path(), "sync", &failing.to_string(), 0);
-            let error = threads.sync(&files[0], &files[1..]).unwrap_err();
-            assert!(error.in_full().contains(&format!("/{failing}")), "{}", error.in_full());
+            thread::scope(|scope| {
+                let synced = scope.spawn(|| threads.sync(&files[0], &files[1..]));
+                wait_for(&held);
+                // That waits a moment.
+                assert!(!held.is_reached() && !synced.is_finished());
+                drop(held);
+                let error = synced.join().unwrap().unwrap_err();
+                assert!(error.in_full().contains(&format!("/{failing}")), "{}", error.in_full());
+            });
             threads.sync(&files[0], &files[1..]).unwrap();
         }
     }
 
     #[test]
-    fn threads_are_kept_and_no_more_than_are_needed_at_once() {
+    fn threads_are_kept_and_one_is_made_when_none_is_free() {
         let dir = tempfile::tempdir().unwrap();
-        let files = files(dir.path(), 3);
+        let files = files(dir.path(), 4);
         let threads = SyncThreads::default();
-        for _ in 0..20 {
+        for _ in 0..50 {
             threads.sync(&files[0], &files[1..2]).unwrap();
         }
-        // The thread of a sync may not have come back when the next one begins.
+        // The thread of a sync may not have come back, or not have begun, when the next one is there.
         let few = threads.shared.lock().threads;
-        assert!((1..=2).contains(&few), "{few} threads");
+        assert!((1..=5).contains(&few), "{few} threads for one sync at a time");
 
-        // Two that wait, and a third one beside them.
         let held: Vec<_> = ["1", "2"].into_iter().map(|name| faults::hold(dir.path(), "sync", name)).collect();
         thread::scope(|scope| {
-            let both = scope.spawn(|| threads.sync(&files[0], &files[1..]));
-            while !held.iter().all(faults::Held::is_reached) {}
-            threads.sync(&files[0], &files[..1]).unwrap();
+            let both = scope.spawn(|| threads.sync(&files[0], &files[1..3]));
+            held.iter().for_each(wait_for);
+            threads.sync(&files[0], &files[3..]).unwrap();
             drop(held);
             both.join().unwrap().unwrap();
         });
-        assert_eq!(threads.shared.lock().threads, 3);
+        assert!(threads.shared.lock().threads >= 3, "somebody waited for a thread");
     }
 
     #[test]

@@ -77,9 +77,11 @@ fn owns(pipeline: &SurveyedPipeline, path: &Path) -> bool {
 
 /// The order matters: at each moment the newest journal and the files that it names are whole, or damaged as they were before.
 fn mend(pipeline: &SurveyedPipeline, findings: &[(&SurveyedSegment, &Finding)], stays: &BTreeSet<&Path>) -> Result<()> {
-    // As a start does before it relies on them.
-    durable_file::sync_dir(&pipeline.dir)?;
-    recovery::resume(&pipeline.dir, &pipeline.loaded, pipeline.kept)?;
+    if !pipeline.deleted_dirs.is_empty() {
+        // As a start does before it relies on the entries that say so.
+        durable_file::sync_dir(&pipeline.dir)?;
+        recovery::resume(&pipeline.dir, &pipeline.loaded, pipeline.kept)?;
+    }
     // The new checkpoint says nothing of deleted topics: they would come back, empty.
     for dir in &pipeline.deleted_dirs {
         topic::remove_dir(dir)?;

@@ -66,7 +66,7 @@ pub(super) struct SurveyedSegment {
     pub(super) swap: bool,
     /// Bytes of it that the journal has too, by their position.
     pub(super) held: Vec<(u64, Bytes)>,
-    /// Others that the last commits wrote, and perhaps nobody synced.
+    /// Others that perhaps nobody synced.
     pub(super) unsynced: Vec<Piece>,
 }
 
@@ -289,7 +289,8 @@ fn written_since_checkpoint(loaded: &Loaded, deleted: &HashSet<Uuid>, sequence: 
             let segment = written.entry((piece.topic, piece.partition, piece.segment)).or_default();
             match inline {
                 Some(bytes) => segment.held.push((piece.file_position, bytes.clone())),
-                None if index >= loaded.first_unsynced => segment.unsynced.push(piece.clone()),
+                // Of a damaged copy in the journal the segment may be the only one, and it was synced by nobody but a checkpoint.
+                None if piece.inline || index >= loaded.first_unsynced => segment.unsynced.push(piece.clone()),
                 None => {}
             }
         }

@@ -1,5 +1,5 @@
 //! Power is lost at every call that changes the disk, and what may be left of un-synced changes is left by chance: the log
-//! has to open and to hold exactly what was committed.
+//! has to open and to hold exactly what was committed (LOG-CRASH-05 and -06).
 //!
 //! [`workload`] uses a log in a directory in memory, while [`trace`] writes down every call that `durable_file` makes there.
 //! For each prefix of these calls, [`disk`] makes directories that a disk could show after a power cut at that moment. The

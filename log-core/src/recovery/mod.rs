@@ -74,24 +74,22 @@ pub(crate) fn recover(
     image.apply(topics, Known::Discard);
     let mut tails = files.keep_in_memory(&missing, tail_bytes)?;
     files.trim(&image)?;
-    let journal = resume(dir, loaded, kept)?;
-    // Not before the entries that say so are durable: without them the topics are there.
-    for topic in &known.deleted {
-        topic::remove_dir(&topics_dir.join(&topic.name))?;
-    }
     // An entry that lacks blocks it can do without would be taken for damage once a later one says that it was synced.
     let partial = (loaded.first_unsynced..kept).any(|index| loaded.is_partial(index));
     let renewed = loaded.checkpoint.names_swaps() || !known.deleted.is_empty() || partial;
-    let (journal, dirty) = if renewed {
-        // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
-        // can be others of their names.
-        files.flush(&mut tails)?;
-        files.sync()?;
-        let journal = JournalFile::start(dir, loaded.number + 1, &image.checkpoint())?;
-        JournalFile::remove(dir, loaded.number)?;
-        (journal, Dirty::default())
-    } else {
-        (journal, files.into_dirty(topics))
+    let resumed = if renewed { None } else { Some(resume(dir, loaded, kept)?) };
+    remove_deleted(dir, loaded, kept, &known, topics_dir)?;
+    let (journal, dirty) = match resumed {
+        Some(journal) => (journal, files.into_dirty(topics)),
+        None => {
+            // The next checkpoint has to stop speaking of new contents before there can be others, and of deleted topics before there
+            // can be others of their names.
+            files.flush(&mut tails)?;
+            files.sync()?;
+            let journal = JournalFile::start(dir, loaded.number + 1, &image.checkpoint())?;
+            JournalFile::remove(dir, loaded.number)?;
+            (journal, Dirty::default())
+        }
     };
     let tail = loaded.entries.iter().filter_map(|(_, entry)| match entry {
         Entry::Commit(commit) => Some(commit.pieces.iter().map(|piece| piece.length).sum::<u64>()),
@@ -99,6 +97,15 @@ pub(crate) fn recover(
     });
     let bytes_since_checkpoint = if renewed { 0 } else { tail.sum() };
     Ok(Recovered { journal, sequence: image.sequence, position: image.position, dirty, tails, bytes_since_checkpoint })
+}
+
+/// Removes the directories of topics that the journal says are deleted, once the entries that say so are durable: without them the topics are there.
+fn remove_deleted(dir: &Path, loaded: &Loaded, kept: usize, known: &LoadedTopics, topics_dir: &Path) -> Result<()> {
+    if known.deleted.is_empty() {
+        return Ok(());
+    }
+    resume(dir, loaded, kept)?;
+    known.deleted.iter().try_for_each(|topic| topic::remove_dir(&topics_dir.join(&topic.name)))
 }
 
 /// Makes the first `kept` entries of the journal durable, and goes on behind them.
@@ -130,11 +137,8 @@ pub(crate) fn recover_to_new_files(
     tail.finish(&mut rewritten)?;
     rewritten.sequence = image.sequence;
     rewritten.position = image.position;
-    // The checkpoint says nothing of deleted topics any more; and without durable entries that say so they are there.
-    resume(dir, loaded, kept)?;
-    for topic in &known.deleted {
-        topic::remove_dir(&topics_dir.join(&topic.name))?;
-    }
+    // The checkpoint says nothing of deleted topics any more.
+    remove_deleted(dir, loaded, kept, &known, topics_dir)?;
     JournalFile::start(dir, loaded.number + 1, &rewritten.checkpoint())?;
     // From here on it is a crash between that checkpoint and the renaming of the new files.
     let Some(loaded) = journal::load(dir)? else { return Err(loaded.damaged(0, "it vanished while it was being recovered")) };
@@ -530,7 +534,10 @@ fn trim_partition(partition: &Partition, segments: &[SegmentImage], cut: &mut Cu
 fn settle(files: &[(PathBuf, Vec<LocatedPiece<'_>>)], entries: Range<usize>) -> Result<()> {
     let mut settled = Vec::new();
     for (path, pieces) in files {
-        let mut unsettled = pieces.iter().filter(|located| entries.contains(&located.entry) && located.inline.is_none()).peekable();
+        // Of a damaged copy in the journal the segment may be the only one, and it was synced by nobody but a checkpoint.
+        let in_doubt = |located: &&LocatedPiece<'_>| located.entry >= entries.start || located.piece.inline;
+        let unsettled = pieces.iter().filter(|located| located.entry < entries.end && located.inline.is_none());
+        let mut unsettled = unsettled.filter(in_doubt).peekable();
         if unsettled.peek().is_none() {
             continue;
         }

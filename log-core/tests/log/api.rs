@@ -400,7 +400,7 @@ fn ends_move_together() {
 }
 
 #[test]
-fn many_partitions_with_few_descriptors() {
+fn log_disk_04_many_partitions_with_few_descriptors() {
     let dir = temp_dir();
     let few = LogOptions { open_files_max: 8, ..options() };
     let log = Log::open(dir.path(), few).unwrap();
