@@ -1,4 +1,4 @@
-//! A process is killed, a byte of a segment is damaged, and power is lost while that is repaired: at every call, after which the repair is made once more,
+//! A process is killed, a byte of a segment or of the journal is damaged, and power is lost while that is repaired: at every call, after which the repair is made once more,
 //! and right behind it.
 
 use std::collections::HashSet;
@@ -21,6 +21,9 @@ const KILLED_EVERY: usize = 4;
 /// Damages that are tried at each.
 const DAMAGES: usize = 2;
 
+/// No more steps follow each other of which only one writes to the journal.
+const STEPS_AN_ENTRY: usize = 3;
+
 /// What was tried.
 #[derive(Debug, Default)]
 struct Tried {
@@ -42,17 +45,24 @@ fn crash_in_repair(recorded: &Recorded, forgets: Forgets<'_>) -> Result<Tried, F
         if calls % KILLED_EVERY == 0 || sync_failed {
             for damage in 0..DAMAGES {
                 let mut left = disk.clone();
-                let Some(damaged) = damage_segment(&mut left, calls + damage, mix(seeds().start, calls, 2 + damage)) else {
+                let Some(damaged) = damage_file(&mut left, calls + damage, mix(seeds().start, calls, 2 + damage)) else {
                     continue;
                 };
                 if !known.insert((left.fingerprint(), left.after_crash(Fate::NothingSurvives).fingerprint())) {
                     continue;
                 }
-                let (allowed, step) = recorded.history.allowed(recorded.history.stage(calls, false));
+                let stage = recorded.history.stage(calls, false);
+                let (mut allowed, step) = recorded.history.allowed(stage);
+                if damaged.partition.is_none() {
+                    // The journal's last entry looks torn with a damaged byte, so it may be dropped. Not every step writes one.
+                    for before in 1..=stage.0.min(STEPS_AN_ENTRY) {
+                        allowed.extend(recorded.history.allowed((stage.0 - before, false)).0);
+                    }
+                }
                 repair_and_crash(left, &damaged, &allowed, &recorded.options, forgets, &mut tried).map_err(|failure| Failure {
                     message: format!(
                         "killed during {step}, before call {calls}, damaged {} (seed {}), then {}\nbefore that:\n{}",
-                        damaged.0,
+                        damaged.description,
                         seeds().start,
                         failure.message,
                         describe(&recorded.calls, calls)
@@ -67,28 +77,33 @@ fn crash_in_repair(recorded: &Recorded, forgets: Forgets<'_>) -> Result<Tried, F
     Ok(tried)
 }
 
-/// Description, topic and partition.
-type Damaged = (String, String, PartitionId);
+struct Damaged {
+    description: String,
+    /// Topic and partition of a segment.
+    partition: Option<(String, PartitionId)>,
+}
 
-/// Changes a byte of some segment; nothing if there is none. With the next `number` it is another one.
-fn damage_segment(disk: &mut Disk, number: usize, random: u64) -> Option<Damaged> {
-    let segment = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
-    let topics = Path::new(LOG_DIR).join("topics");
-    let files = disk.files_below(&topics).into_iter().filter(|(path, len)| *len > 0 && segment(path));
-    let files: Vec<_> = files.filter(|(path, _)| !path.strip_prefix(&topics).unwrap().to_string_lossy().starts_with('_')).collect();
-    if files.is_empty() {
-        return None;
-    }
-    let (path, len) = &files[number % files.len()];
+/// Changes a byte of some segment, or of the journal of `p`; nothing if there is none. With the next `number` it is another one.
+fn damage_file(disk: &mut Disk, number: usize, random: u64) -> Option<Damaged> {
+    let (topics, journal) = (Path::new(LOG_DIR).join("topics"), Path::new(LOG_DIR).join("journals/p"));
+    let of_user = |path: &Path| !path.strip_prefix(&topics).is_ok_and(|name| name.to_string_lossy().starts_with('_'));
+    let is = |path: &Path, extension: &str| path.extension().is_some_and(|found| found == extension);
+    let files = disk.files_below(&topics).into_iter().filter(|(path, _)| is(path, "log") && of_user(path));
+    let files = files.chain(disk.files_below(&journal).into_iter().filter(|(path, _)| is(path, "journal")));
+    let files: Vec<_> = files.filter(|(_, len)| *len > 0).collect();
+    let (path, len) = files.get(number % files.len().max(1))?;
     let position = random as usize % len;
     disk.damage(path, position);
-    let names: Vec<_> = path.strip_prefix(&topics).unwrap().iter().map(|name| name.to_str().unwrap().to_owned()).collect();
-    Some((format!("byte {position} of {len} in {}", path.display()), names[0].clone(), names[1].parse().unwrap()))
+    let partition = path.strip_prefix(&topics).ok().map(|path| {
+        let names: Vec<_> = path.iter().map(|name| name.to_str().unwrap()).collect();
+        (names[0].to_owned(), names[1].parse().unwrap())
+    });
+    Some(Damaged { description: format!("byte {position} of {len} in {}", path.display()), partition })
 }
 
 fn repair_and_crash(
     mut left: Disk,
-    (_, topic, partition): &Damaged,
+    damaged: &Damaged,
     allowed: &[&Contents],
     options: &LogOptions,
     forgets: Forgets<'_>,
@@ -108,6 +123,8 @@ fn repair_and_crash(
     let mut allowed: Vec<Contents> = allowed.iter().map(|contents| (*contents).clone()).collect();
     if damages.iter().any(|damage| damage.remedy == Remedy::CutOut) {
         tried.cut_out += 1;
+        // Nobody else had what the journal lost.
+        let Some((topic, partition)) = &damaged.partition else { return Ok(()) };
         for topic in allowed.iter_mut().filter_map(|contents| contents.topics.get_mut(topic)) {
             topic.partitions.get_mut(*partition as usize).into_iter().for_each(|records| records.may_lack_any());
         }
@@ -117,6 +134,10 @@ fn repair_and_crash(
     for done in 0..=calls.len() {
         for fate in [Fate::NothingSurvives, Fate::Random(mix(seeds().start, done, 3))] {
             let is_whole = done == calls.len();
+            // What only the journal held durably is lost with its copy there until the repair has ended.
+            if damaged.partition.is_none() && !is_whole {
+                continue;
+            }
             let mut after = left.after_crash(fate);
             if !opened.insert((after.fingerprint(), is_whole)) {
                 continue;
