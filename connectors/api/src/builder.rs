@@ -32,8 +32,12 @@ impl ImageBuilder {
 
     /// The row has this image: append exactly one value to each of the columns.
     pub fn present(&mut self) -> &mut [ColumnBuilder] {
+        self.present_in(1)
+    }
+
+    fn present_in(&mut self, rows: usize) -> &mut [ColumnBuilder] {
         self.append_absent();
-        self.valid.0.append_non_null();
+        self.valid.0.append_n_non_nulls(rows);
         self.any_present = true;
         &mut self.columns
     }
@@ -64,7 +68,8 @@ impl ImageBuilder {
 /// Collects the changes of one table under one schema version.
 ///
 /// For each row: [`begin`](Self::begin), then the images by [`before`](Self::before) and [`after`](Self::after) (each exactly once, `absent` or
-/// `present`), then the per-row source columns by [`source`](Self::source).
+/// `present`), then the per-row source columns by [`source`](Self::source), or those
+/// of many rows by [`sources`](Self::sources).
 #[derive(Debug)]
 pub struct ChangeBatchBuilder {
     schema: Arc<TableSchema>,
@@ -129,7 +134,12 @@ impl ChangeBatchBuilder {
 
     /// The per-row columns of the `source` block: append exactly one value to each.
     pub fn source(&mut self) -> &mut [ColumnBuilder] {
-        self.source.present()
+        self.sources(1)
+    }
+
+    /// The same for so many rows at once, which may have been begun long before: append as many values to each column.
+    pub fn sources(&mut self, rows: usize) -> &mut [ColumnBuilder] {
+        self.source.present_in(rows)
     }
 
     /// Says of the row begun last that a column was not sent because it did not change; append NULL to the column itself.

@@ -85,6 +85,34 @@ impl<'a> ColumnView<'a> {
     pub(crate) fn is_null(&self, row: usize) -> bool {
         self.nulls.is_some_and(|nulls| nulls.is_null(row))
     }
+
+    /// Puts `mark` where a row may have another value than the row before it. The first row is left as it is.
+    fn mark_changes(&self, mark: u8, marks: &mut [u8]) {
+        if self.nulls.is_some_and(|nulls| nulls.null_count() == nulls.len()) {
+            return;
+        }
+        match &self.values {
+            _ if self.nulls.is_some_and(|nulls| nulls.null_count() > 0) => marks.fill(mark),
+            Values::Int32(values) => mark_differing(values, mark, marks),
+            Values::Int64(values) => mark_differing(values, mark, marks),
+            Values::Text(values) => {
+                let (bytes, offsets) = (values.value_data(), values.value_offsets());
+                let text = |row: usize| &bytes[offsets[row] as usize..offsets[row + 1] as usize];
+                for row in 1..marks.len() {
+                    if text(row - 1) != text(row) {
+                        marks[row] = mark;
+                    }
+                }
+            }
+            _ => marks.fill(mark),
+        }
+    }
+}
+
+fn mark_differing<T: PartialEq>(values: &[T], mark: u8, marks: &mut [u8]) {
+    for (pair, place) in values.windows(2).zip(marks.iter_mut().skip(1)) {
+        *place = if pair[0] == pair[1] { *place } else { mark };
+    }
 }
 
 fn primitive<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<&[T::Native]> {
@@ -120,5 +148,19 @@ impl<'a> RowView<'a> {
 
     pub(crate) fn is_present(&self, row: usize) -> bool {
         self.nulls.is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    /// For each row up to which column it has the same values as the row before it, or a column before that one.
+    pub(crate) fn unchanged_up_to(&self, rows: usize) -> Vec<u8> {
+        if self.nulls.is_some() || rows == 0 {
+            return vec![0; rows];
+        }
+        // The least index has the last word.
+        let mut marks = vec![u8::try_from(self.columns.len()).unwrap_or(0); rows];
+        for (index, column) in self.columns.iter().enumerate().rev() {
+            column.mark_changes(u8::try_from(index).unwrap_or(0), &mut marks);
+        }
+        marks[0] = 0;
+        marks
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Event<'a> {
     pub(crate) before: Option<&'a RowView<'a>>,
     pub(crate) after: Option<&'a RowView<'a>>,
     pub(crate) source: &'a RowView<'a>,
+    /// The columns of `source` before this one are those of the row before this row.
+    pub(crate) source_from: usize,
     pub(crate) columns: &'a [Column],
     pub(crate) unchanged: Option<&'a Unchanged>,
     pub(crate) commit_ts_us: i64,
@@ -102,7 +104,8 @@ impl Encoder {
         self.prepare(&batch.schema, &batch.info, registry)?;
         let Some(Prepared { schema_id, events, .. }) = self.prepared.last_mut() else { return Ok(()) };
         let views = Views::new(batch)?;
-        let pass = Pass { batch, views: &views, schema_id, sequence, tombstones, buffers: &mut self.buffers, sink };
+        let source_from = views.source.unchanged_up_to(batch.len());
+        let pass = Pass { batch, views: &views, source_from, schema_id, sequence, tombstones, buffers: &mut self.buffers, sink };
         match events {
             Events::Avro(events) => {
                 events.start(sequence, clock_us);
@@ -194,6 +197,8 @@ impl<'a> Views<'a> {
 struct Pass<'a, S> {
     batch: &'a ChangeBatch,
     views: &'a Views<'a>,
+    /// [`Event::source_from`] of each row.
+    source_from: Vec<u8>,
     schema_id: &'a [u8; 4],
     sequence: u64,
     tombstones: bool,
@@ -258,6 +263,7 @@ impl<S: RecordSink> Pass<'_, S> {
             before,
             after,
             source: &self.views.source,
+            source_from: self.source_from[row].into(),
             columns: batch.schema.columns(),
             unchanged,
             commit_ts_us: batch.commit_ts_us[row],

@@ -18,6 +18,18 @@ use crate::{
 const NULL: u8 = 0;
 const SOME: u8 = 2;
 
+/// The `source` block of the last row. Most rows share most of it.
+#[derive(Default)]
+struct SourceBlock {
+    bytes: Vec<u8>,
+    /// What all but the per-row columns depend on: commit time, and whether it is a snapshot's row.
+    of: Option<(i64, bool)>,
+    /// Where each of the per-row columns begins, and where the last one ends.
+    bounds: Vec<usize>,
+    /// The row of the batch that it is of.
+    row: Option<usize>,
+}
+
 /// Writes keys and values of one schema version.
 pub(crate) struct AvroEvents {
     key_header: [u8; WIRE_HEADER_BYTES],
@@ -26,9 +38,7 @@ pub(crate) struct AvroEvents {
     required: Vec<bool>,
     /// `version`, `connector`, `name`; `db` and `sequence`; `schema` and `table`.
     source_constants: [Vec<u8>; 3],
-    /// All of `source` but the per-row columns, as it was in the last row, with what it depends on: most rows share it.
-    source: Vec<u8>,
-    source_of: Option<(i64, bool)>,
+    source: SourceBlock,
     clock: Vec<u8>,
     sequence: Vec<u8>,
 }
@@ -52,8 +62,7 @@ impl AvroEvents {
                 database,
                 texts(&[&schema.table().schema, &schema.table().name]),
             ],
-            source: Vec::new(),
-            source_of: None,
+            source: SourceBlock::default(),
             clock: Vec::new(),
             sequence: Vec::new(),
         }
@@ -82,31 +91,42 @@ impl AvroEvents {
     }
 
     fn push_source(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
-        let source_of = (event.commit_ts_us, event.snapshot);
-        if self.source_of != Some(source_of) {
-            self.source_of = Some(source_of);
+        let SourceBlock { bytes, of, bounds, row } = &mut self.source;
+        // Where rows were passed over, there is no telling what changed.
+        let follows = row.is_some_and(|row| row + 1 == event.row);
+        let mut from = if follows { event.source_from } else { 0 };
+        *row = Some(event.row);
+        if *of != Some((event.commit_ts_us, event.snapshot)) {
+            *of = Some((event.commit_ts_us, event.snapshot));
             let [names, database, table] = &self.source_constants;
-            let source = &mut self.source;
-            source.clear();
-            source.extend_from_slice(names);
-            push_long(source, event.commit_ts_us.div_euclid(1000));
+            bytes.clear();
+            bytes.extend_from_slice(names);
+            push_long(bytes, event.commit_ts_us.div_euclid(1000));
             // `snapshot` is a union whose first branch is the text.
-            source.push(0);
-            push_text(source, if event.snapshot { b"true" } else { b"false" });
-            source.extend_from_slice(database);
-            push_some_long(source, Some(event.commit_ts_us));
-            push_some_long(source, event.commit_ts_us.checked_mul(1000));
-            source.extend_from_slice(table);
+            bytes.push(0);
+            push_text(bytes, if event.snapshot { b"true" } else { b"false" });
+            bytes.extend_from_slice(database);
+            push_some_long(bytes, Some(event.commit_ts_us));
+            push_some_long(bytes, event.commit_ts_us.checked_mul(1000));
+            bytes.extend_from_slice(table);
+            bounds.clear();
+            bounds.push(bytes.len());
+            from = 0;
         }
-        out.extend_from_slice(&self.source);
-        for column in &event.source.columns {
-            if column.is_null(event.row) || !event.source.is_present(event.row) {
-                out.push(NULL);
-            } else {
-                out.push(SOME);
-                push_value(column, event.row, out);
+        if let (Some(begin), Some(changed)) = (bounds.get(from), event.source.columns.get(from..)) {
+            bytes.truncate(*begin);
+            bounds.truncate(from + 1);
+            for column in changed {
+                if column.is_null(event.row) || !event.source.is_present(event.row) {
+                    bytes.push(NULL);
+                } else {
+                    bytes.push(SOME);
+                    push_value(column, event.row, bytes);
+                }
+                bounds.push(bytes.len());
             }
         }
+        out.extend_from_slice(bytes);
     }
 }
 
@@ -124,6 +144,7 @@ impl WriteEvents for AvroEvents {
     const SCHEMA_HEADER: bool = false;
 
     fn start(&mut self, sequence: u64, clock_us: i64) {
+        self.source.row = None;
         self.clock.clear();
         push_some_long(&mut self.clock, Some(clock_us.div_euclid(1000)));
         push_some_long(&mut self.clock, Some(clock_us));

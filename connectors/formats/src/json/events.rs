@@ -204,6 +204,7 @@ pub fn read_json(batch: &ChangeBatch, row: usize) -> String {
         before,
         after,
         source: &views.source,
+        source_from: 0,
         columns: batch.schema.columns(),
         unchanged: batch.unchanged.as_ref().filter(|unchanged| unchanged.any(row)),
         commit_ts_us: batch.commit_ts_us[row],

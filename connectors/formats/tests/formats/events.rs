@@ -184,6 +184,51 @@ fn names_that_avro_does_not_allow_come_back() {
     }
 }
 
+/// What rows have in common with the row before is not encoded again, wherever that row ended up.
+#[test]
+fn rows_of_a_batch_are_encoded_as_each_by_itself() {
+    let columns =
+        [("gtid", ColumnType::Text), ("file", ColumnType::Text), ("position", ColumnType::Int64), ("row", ColumnType::Int32)];
+    let info = SourceInfo::new("test", "db", columns.map(|(name, kind)| (name.to_owned(), kind)).to_vec(), None);
+    let gtid = |row: usize| [Value::Null, Value::Text("a:1".into()), Value::Text("a:2".into())][row / 7 % 3].clone();
+    let rows = |gtid: &dyn Fn(usize) -> Value, gone: usize| -> Vec<Row> {
+        (0..80)
+            .map(|row| {
+                // Every third row has no record of its own, and between these there are some in a row.
+                let op = match row {
+                    _ if row % 3 == 1 || row < gone => Op::MoveOut,
+                    _ if row % 5 == 0 => Op::Move,
+                    _ if row % 8 < 4 => Op::Read,
+                    _ => Op::Insert,
+                };
+                let before = matches!(op, Op::Move | Op::MoveOut).then(|| user(row as i64, "b")).flatten();
+                let after = (op != Op::MoveOut).then(|| user(row as i64 + 100, "x")).flatten();
+                let source = vec![
+                    gtid(row),
+                    Value::Text(format!("binlog.{}", row / 20)),
+                    Value::Int(row as i64 / 4),
+                    Value::Int(row as i64 % 4 / 2),
+                ];
+                Row { source, commit_ts_us: row as i64 / 30, ordinal: row as u32, ..Row::new(op, before, after) }
+            })
+            .collect()
+    };
+    let registry = MemoryRegistry::default();
+    for format in [Format::Avro, Format::Json] {
+        let mut encoder = Encoder::new(format, "shop.public.t", "shop");
+        let without_gtids = |_: usize| Value::Null;
+        for rows in [rows(&gtid, 0), rows(&gtid, 5), rows(&without_gtids, 5), rows(&without_gtids, 0)] {
+            let whole = batch(&users(), &info, &rows);
+            let mut found = Vec::new();
+            let mut sink = |record: RecordRef<'_>| found.push(record.value.map(<[u8]>::to_vec));
+            encoder.encode(&whole, crate::rows::SEQUENCE, crate::rows::CLOCK_US, true, &registry, &mut sink).unwrap();
+            let alone = (0..rows.len()).flat_map(|row| encode(format, &whole.slice(row, 1), true, &registry).unwrap());
+            let alone: Vec<_> = alone.map(|record| record.value).collect();
+            assert_eq!(found, alone);
+        }
+    }
+}
+
 #[test]
 fn a_new_schema_begins_a_new_batch() {
     let registry = Arc::new(MemoryRegistry::default());

@@ -126,7 +126,7 @@ impl OnDemand {
             return Ok(());
         }
         let identity = if reader.log.row_image == "FULL" { Identity::Full } else { Identity::Key };
-        let stamp = |ordinal| stamp(&chunk.until, ordinal);
+        let stamp = stamp(&chunk.until);
         let all = chunk.decode(&reader.known.info, identity, &stamp)?;
         let keys: Vec<Option<Vec<u8>>> = all.after.as_ref().map(|rows| keys(rows, all.schema.key())).unwrap_or_default();
         let is_new = |row: usize| keys.get(row).is_some_and(|key| key.as_ref().is_some_and(|key| !chunk.touched.contains(key)));
@@ -138,10 +138,11 @@ impl OnDemand {
         for (row, packet) in chunk.packets().enumerate() {
             if is_new(row) {
                 let ordinal = state.group.count(packet.len());
-                rows.read(&stamp(ordinal), packet).map_err(rows_error)?;
+                rows.read(&Stamp { ordinal, ..stamp }, packet).map_err(rows_error)?;
                 handed += 1;
             }
         }
+        rows.stamp(&stamp);
         if !rows.is_empty() {
             state.group.batches.push(rows.finish().map_err(rows_error)?);
         }
@@ -161,10 +162,10 @@ impl OnDemand {
     }
 }
 
-fn stamp(until: &Point, ordinal: u32) -> Stamp<'_> {
+fn stamp(until: &Point) -> Stamp<'_> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Stamp {
-        ordinal,
+        ordinal: 0,
         commit_ts_us: now.as_micros() as i64,
         gtid: None,
         server_id: None,
@@ -180,16 +181,12 @@ impl Chunk {
         starts.zip(&self.ends).map(|(start, end)| self.packets.get(start..*end).unwrap_or_default())
     }
 
-    fn decode<'a>(
-        &'a self,
-        info: &Arc<SourceInfo>,
-        identity: Identity,
-        stamp: &impl Fn(u32) -> Stamp<'a>,
-    ) -> Result<ChangeBatch, MySqlError> {
+    fn decode(&self, info: &Arc<SourceInfo>, identity: Identity, stamp: &Stamp<'_>) -> Result<ChangeBatch, MySqlError> {
         let mut rows = TableRows::new(Arc::clone(&self.shape), identity, info);
         for (row, packet) in self.packets().enumerate() {
-            rows.read(&stamp(row as u32), packet).map_err(rows_error)?;
+            rows.read(&Stamp { ordinal: row as u32, ..*stamp }, packet).map_err(rows_error)?;
         }
+        rows.stamp(stamp);
         rows.finish().map_err(rows_error)
     }
 

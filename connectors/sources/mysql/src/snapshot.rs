@@ -268,6 +268,7 @@ impl<'a> Attempt<'a> {
                 let stamp = self.stamp(group.count(packet.len()));
                 rows.read(&stamp, packet).map_err(rows_error)
             });
+            rows.stamp(&self.stamp(0));
             if step.map_err(|error| explain(error, READ_REMEDY))? == Step::Stop {
                 return Ok(true);
             }

@@ -188,10 +188,7 @@ fn without_lock<R>(
     }
     let Some(place) = places.first().filter(|place| places.iter().all(|other| other == *place)).cloned() else { return Ok(None) };
     let Some(client) = clients.first_mut() else { return Ok(None) };
-    let sql = format!("SELECT BINLOG_GTID_POS({}, {})", crate::wire::quote_literal(&place.file), place.position);
-    let known = client.query_one("ask for the GTIDs of a place", &sql)?;
-    let Some(text) = known.get(0) else { return Ok(None) };
-    let gtids = Some(catalog::gtid_set(Flavor::MariaDb, text)?);
+    let gtids = Some(catalog::mariadb_gtids_before(client, &place)?);
     // Definitions are not part of the snapshot; a table that was altered since is refused when it is read.
     let answer = under_lock(client)?;
     Ok(Some((Point { place, gtids }, answer)))

@@ -156,24 +156,25 @@ pub(super) fn print_time(micros: i64, digits: u8, out: &mut impl Write) -> fmt::
     print_fraction((micros % 1_000_000) as u32, digits, out)
 }
 
+#[inline]
 fn two(high: u8, low: u8) -> Result<u32, ValueProblem> {
     let (high, low) = (high.wrapping_sub(b'0'), low.wrapping_sub(b'0'));
     if high > 9 || low > 9 { Err(ValueProblem::Syntax) } else { Ok(u32::from(high) * 10 + u32::from(low)) }
 }
 
 /// `06:37:03.123` with hours of two or three digits: hours, minutes, seconds, microseconds.
+#[inline]
 fn parse_clock(text: &[u8]) -> Result<(u32, u32, u32, u32), ValueProblem> {
-    let colon = text.iter().position(|byte| *byte == b':').ok_or(ValueProblem::Syntax)?;
-    let (hour, rest) = text.split_at(colon);
-    let hour = match hour {
-        [a, b] => two(*a, *b)?,
-        [a, b, c] => two(b'0', *a)? * 100 + two(*b, *c)?,
+    let (hour, rest) = match text {
+        [a, b, b':', rest @ ..] => (two(*a, *b)?, rest),
+        [a, b, c, b':', rest @ ..] => (two(b'0', *a)? * 100 + two(*b, *c)?, rest),
         _ => return Err(ValueProblem::Syntax),
     };
-    let [b':', m1, m2, b':', s1, s2, fraction @ ..] = rest else { return Err(ValueProblem::Syntax) };
+    let [m1, m2, b':', s1, s2, fraction @ ..] = rest else { return Err(ValueProblem::Syntax) };
     let micros = match fraction {
         [] => 0,
-        [b'.', digits @ ..] if (1..=6).contains(&digits.len()) => {
+        [b'.', a, b, c, d, e, f] => two(*a, *b)? * 10_000 + two(*c, *d)? * 100 + two(*e, *f)?,
+        [b'.', digits @ ..] if (1..6).contains(&digits.len()) => {
             let mut micros = 0;
             for index in 0..6 {
                 micros = micros * 10 + two(b'0', digits.get(index).copied().unwrap_or(b'0'))?;

@@ -118,30 +118,76 @@ pub(super) fn print(data: &[u8], precision: u8, scale: u8, out: &mut impl std::f
     written.map_err(|_: std::fmt::Error| ValueProblem::Mismatch)
 }
 
-/// Splits `-12.50` into its sign, the digits before the point and those behind it; both are digits only.
+/// So many digits fit into 64 bits with a sign.
+pub(super) const DIGITS_OF_I64: usize = 18;
+
+const POWERS_OF_I64: [i64; DIGITS_OF_I64 + 1] = {
+    let mut powers = [1; DIGITS_OF_I64 + 1];
+    let mut exponent = 1;
+    while exponent <= DIGITS_OF_I64 {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// The number that 1 to [`DIGITS_OF_I64`] digits make.
+#[inline]
+pub(super) fn digits(text: &[u8]) -> Result<i64, ValueProblem> {
+    if text.is_empty() || text.len() > DIGITS_OF_I64 {
+        return Err(ValueProblem::Syntax);
+    }
+    let mut value = 0;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(ValueProblem::Syntax);
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Ok(value)
+}
+
+/// Splits `-12.50` into its sign, what stands before the point, which is not empty, and what stands behind it, which is not longer than the scale.
+#[inline]
 fn split(text: &[u8], scale: u8) -> Result<(bool, &[u8], &[u8]), ValueProblem> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
+    // The server prints all digits of the scale, so the point is where it should be. What it computes may have fewer.
+    let expected = digits.len().wrapping_sub(usize::from(scale) + 1);
+    let point = match digits.get(expected) {
+        Some(b'.') => expected,
+        _ => digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len()),
+    };
     let (whole, fraction) = digits.split_at(point);
     let fraction = fraction.get(1..).unwrap_or_default();
-    let are_digits = whole.iter().chain(fraction).all(u8::is_ascii_digit);
-    if whole.is_empty() || !are_digits || fraction.len() > scale.into() {
-        return Err(ValueProblem::Syntax);
-    }
-    Ok((negative, whole, fraction))
+    if whole.is_empty() || fraction.len() > scale.into() { Err(ValueProblem::Syntax) } else { Ok((negative, whole, fraction)) }
 }
 
 /// The printed form of a decimal of at most 38 digits.
+#[inline]
 pub(super) fn parse_i128(text: &[u8], precision: u8, scale: u8) -> Result<i128, ValueProblem> {
     let (negative, whole, fraction) = split(text, scale)?;
+    if whole.len() + usize::from(scale) > DIGITS_OF_I64 {
+        return parse_long(negative, whole, fraction, precision, scale);
+    }
+    let mut value = digits(whole)?;
+    if !fraction.is_empty() {
+        value = value * POWERS_OF_I64[fraction.len()] + digits(fraction)?;
+    }
+    value *= POWERS_OF_I64[usize::from(scale) - fraction.len()];
+    if POWERS_OF_I64.get(usize::from(precision)).is_some_and(|limit| value >= *limit) {
+        return Err(ValueProblem::DecimalRange);
+    }
+    Ok(i128::from(if negative { -value } else { value }))
+}
+
+fn parse_long(negative: bool, whole: &[u8], fraction: &[u8], precision: u8, scale: u8) -> Result<i128, ValueProblem> {
     let mut value = 0i128;
-    // 18 digits at a time: those fit into 64 bits, which are multiplied much faster.
-    for digits in [whole, fraction].into_iter().flat_map(|part| part.chunks(18)) {
-        let part = digits.iter().fold(0i64, |part, digit| part * 10 + i64::from(digit - b'0'));
-        let power = 10i64.pow(digits.len() as u32);
+    for part in [whole, fraction].into_iter().flat_map(|part| part.chunks(DIGITS_OF_I64)) {
+        let (part, power) = (digits(part)?, POWERS_OF_I64[part.len()]);
         value =
             value.checked_mul(power.into()).and_then(|value| value.checked_add(part.into())).ok_or(ValueProblem::DecimalRange)?;
     }
@@ -156,6 +202,9 @@ pub(super) fn parse_i128(text: &[u8], precision: u8, scale: u8) -> Result<i128, 
 /// The printed form of a decimal of at most 76 digits.
 pub(super) fn parse_i256(text: &[u8], precision: u8, scale: u8) -> Result<i256, ValueProblem> {
     let (negative, whole, fraction) = split(text, scale)?;
+    if !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
+        return Err(ValueProblem::Syntax);
+    }
     let whole_max = usize::from(precision.saturating_sub(scale)).max(1);
     if whole.len() > whole_max {
         return Err(ValueProblem::DecimalRange);

@@ -78,13 +78,15 @@ pub(crate) struct TableRows {
     old: Vec<Slot>,
     new: Vec<Slot>,
     scratch: Vec<u8>,
+    /// Numbers of the rows whose columns of the `source` block are still to be appended.
+    numbers: Vec<i32>,
 }
 
 impl TableRows {
     /// No rows yet. The identity is that of [`identity_of`](Self::identity_of) of the first event; a snapshot takes what the stream will.
     pub(crate) fn new(shape: Arc<Shape>, identity: Identity, info: &Arc<SourceInfo>) -> Self {
         let builder = ChangeBatchBuilder::new(Arc::clone(shape.schema(identity)), Arc::clone(info));
-        Self { shape, identity, builder, old: Vec::new(), new: Vec::new(), scratch: Vec::new() }
+        Self { shape, identity, builder, old: Vec::new(), new: Vec::new(), scratch: Vec::new(), numbers: Vec::new() }
     }
 
     /// How much the event's old images hold. `None` for inserts, which have none and go with either.
@@ -117,6 +119,15 @@ impl TableRows {
     #[inline]
     fn begin(&mut self, op: Op, stamp: &Stamp<'_>, row: u32, ordinal: u32) {
         self.builder.begin(op, OrderKey { sequence: 0, ordinal }, stamp.commit_ts_us);
+        self.numbers.push(row as i32);
+    }
+
+    /// Says of all rows since the last call where they came from: they share the stamp but for their ordinals.
+    pub(crate) fn stamp(&mut self, stamp: &Stamp<'_>) {
+        let rows = self.numbers.len();
+        if rows == 0 {
+            return;
+        }
         if let [
             ColumnBuilder::Text(gtid),
             ColumnBuilder::Int64(server_id),
@@ -124,15 +135,23 @@ impl TableRows {
             ColumnBuilder::Int64(position),
             ColumnBuilder::Int32(number),
             ColumnBuilder::Int64(thread),
-        ] = self.builder.source()
+        ] = self.builder.sources(rows)
         {
-            gtid.append_option(stamp.gtid);
-            server_id.append_option(stamp.server_id.map(i64::from));
-            file.append_value(stamp.file);
-            position.append_value(stamp.position as i64);
-            number.append_value(row as i32);
-            thread.append_option(stamp.thread.map(i64::from));
+            match stamp.gtid {
+                Some(text) => gtid.append_value_n(text, rows),
+                None => gtid.append_nulls(rows),
+            }
+            for (column, value) in [(server_id, stamp.server_id), (thread, stamp.thread)] {
+                match value {
+                    Some(value) => column.append_value_n(value.into(), rows),
+                    None => column.append_nulls(rows),
+                }
+            }
+            file.append_value_n(stamp.file, rows);
+            position.append_value_n(stamp.position as i64, rows);
+            number.append_slice(&self.numbers);
         }
+        self.numbers.clear();
     }
 
     /// A change of the whole table.
@@ -140,6 +159,7 @@ impl TableRows {
         self.begin(op, stamp, 0, stamp.ordinal);
         self.builder.before().absent();
         self.builder.after().absent();
+        self.stamp(stamp);
     }
 
     /// The rows of an event, but for the first `skip`, which were taken before. Their ordinals follow on the
@@ -172,6 +192,7 @@ impl TableRows {
             }
             row += 1;
         }
+        self.stamp(stamp);
         Ok(Appended { seen: row, appended })
     }
 
@@ -426,7 +447,8 @@ impl TableRows {
         Ok(())
     }
 
-    /// A row of a snapshot: the payload of a text protocol packet, for each column its length-encoded bytes or 0xFB for NULL.
+    /// A row of a snapshot: the payload of a text protocol packet, for each column its length-encoded bytes or 0xFB for NULL. After some rows
+    /// [`stamp`](Self::stamp) must follow.
     #[inline]
     pub(crate) fn read(&mut self, stamp: &Stamp<'_>, packet: &[u8]) -> Result<(), RowsProblem> {
         self.begin(Op::Read, stamp, 0, stamp.ordinal);

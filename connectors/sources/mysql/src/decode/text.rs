@@ -68,8 +68,17 @@ fn ascii(data: &[u8]) -> Result<&str, ValueProblem> {
     std::str::from_utf8(data).map_err(|_| ValueProblem::Syntax)
 }
 
-fn integer<T: std::str::FromStr>(data: &[u8]) -> Result<T, ValueProblem> {
-    ascii(data)?.parse().map_err(|_| ValueProblem::Syntax)
+#[inline]
+fn integer<T: TryFrom<i64> + std::str::FromStr>(data: &[u8]) -> Result<T, ValueProblem> {
+    let (negative, digits) = match data {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, data),
+    };
+    if digits.len() > decimal::DIGITS_OF_I64 {
+        return ascii(data)?.parse().map_err(|_| ValueProblem::Syntax);
+    }
+    let value = decimal::digits(digits)?;
+    T::try_from(if negative { -value } else { value }).map_err(|_| ValueProblem::Syntax)
 }
 
 fn double(data: &[u8]) -> Result<f64, ValueProblem> {

@@ -134,6 +134,7 @@ impl Captured {
         for packet in &self.texts {
             rows.read(&STAMP, packet).unwrap();
         }
+        rows.stamp(&STAMP);
         rows.finish().unwrap().after.unwrap()
     }
 }
