@@ -7,11 +7,24 @@ use crate::{
     ChangeBatch, ColumnBuilder, ColumnType, Op, OrderKey, SourceInfo, TableSchema, Unchanged, column_builder::NullsBuilder,
 };
 
+/// A batch of at least so many rows is taken for one of many: the next one gets room for as many rows at once. Growing step by step would copy all
+/// values about once more.
+const MANY_ROWS: usize = 1024;
+
+/// What is expected of a number that was `last` the time before.
+fn expected(last: usize) -> usize {
+    last + last / 8
+}
+
 /// Collects one image (`before` or `after`) of each row.
 #[derive(Debug)]
 pub struct ImageBuilder {
     fields: Fields,
+    kinds: Vec<ColumnType>,
     columns: Vec<ColumnBuilder>,
+    /// What to make room for when the first row comes: the number of rows, and each column's bytes.
+    expected_rows: usize,
+    expected_bytes: Vec<usize>,
     valid: NullsBuilder,
     /// Rows without this image that were not yet appended. They are appended together, so an image that is never there (the `before`
     /// of inserts) costs one addition a row.
@@ -21,8 +34,10 @@ pub struct ImageBuilder {
 
 impl ImageBuilder {
     fn new(kinds: impl Iterator<Item = ColumnType>, fields: Fields) -> Self {
-        let columns = kinds.map(|kind| ColumnBuilder::new(&kind)).collect();
-        Self { fields, columns, valid: NullsBuilder::default(), absent: 0, any_present: false }
+        let kinds: Vec<_> = kinds.collect();
+        let columns = kinds.iter().map(ColumnBuilder::new).collect();
+        let (expected_rows, expected_bytes) = (0, Vec::new());
+        Self { fields, kinds, columns, expected_rows, expected_bytes, valid: NullsBuilder::default(), absent: 0, any_present: false }
     }
 
     /// The row has no such image.
@@ -35,11 +50,24 @@ impl ImageBuilder {
         self.present_in(1)
     }
 
+    #[inline]
     fn present_in(&mut self, rows: usize) -> &mut [ColumnBuilder] {
+        if self.expected_rows > 0 {
+            self.make_room();
+        }
         self.append_absent();
         self.valid.0.append_n_non_nulls(rows);
         self.any_present = true;
         &mut self.columns
+    }
+
+    /// No column has a value yet.
+    #[cold]
+    fn make_room(&mut self) {
+        let rows = std::mem::take(&mut self.expected_rows);
+        for ((column, kind), bytes) in self.columns.iter_mut().zip(&self.kinds).zip(&self.expected_bytes) {
+            *column = ColumnBuilder::with_capacity(kind, rows, *bytes);
+        }
     }
 
     fn append_absent(&mut self) {
@@ -59,6 +87,11 @@ impl ImageBuilder {
         if self.columns.is_empty() {
             let len = self.valid.0.len();
             return Ok(Some(StructArray::new_empty_fields(len, self.valid.0.finish())));
+        }
+        if self.valid.0.len() >= MANY_ROWS {
+            self.expected_rows = expected(self.valid.0.len());
+            self.expected_bytes.clear();
+            self.expected_bytes.extend(self.columns.iter().map(|column| expected(column.value_bytes())));
         }
         let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect::<Result<_, _>>()?;
         StructArray::try_new(self.fields.clone(), columns, self.valid.0.finish()).map(Some)
@@ -81,6 +114,8 @@ pub struct ChangeBatchBuilder {
     before: ImageBuilder,
     after: ImageBuilder,
     unchanged: Option<Unchanged>,
+    /// Rows to make room for when the first one comes.
+    expected_rows: usize,
 }
 
 impl ChangeBatchBuilder {
@@ -95,6 +130,7 @@ impl ChangeBatchBuilder {
             before: image(),
             after: image(),
             unchanged: None,
+            expected_rows: 0,
             schema,
             info,
         }
@@ -117,6 +153,11 @@ impl ChangeBatchBuilder {
 
     /// Begins a row. Order keys must ascend; a source leaves the sequence 0.
     pub fn begin(&mut self, op: Op, order: OrderKey, commit_ts_us: i64) {
+        if self.ops.is_empty() {
+            self.ops.reserve(self.expected_rows);
+            self.orders.reserve(self.expected_rows);
+            self.commit_ts_us.reserve(self.expected_rows);
+        }
         self.ops.push(op);
         self.orders.push(order);
         self.commit_ts_us.push(commit_ts_us);
@@ -159,6 +200,7 @@ impl ChangeBatchBuilder {
     /// The rows so far as a batch; the builder is empty afterwards. An error means that a row was not appended to every column.
     pub fn finish(&mut self) -> Result<ChangeBatch, ArrowError> {
         let rows = self.ops.len();
+        self.expected_rows = if rows >= MANY_ROWS { expected(rows) } else { 0 };
         let unchanged = self.unchanged.take().map(|mut set| {
             set.resize(rows);
             set
@@ -250,6 +292,26 @@ mod tests {
         append(&mut builder, Op::Insert, 4, None);
         let next = builder.finish().unwrap();
         assert_eq!((next.len(), next.before.is_none(), next.unchanged.is_none()), (1, true, true));
+    }
+
+    #[test]
+    fn a_batch_after_a_large_one_has_its_room_at_once_and_the_same_types() {
+        let mut builder = builder();
+        let rows = MANY_ROWS as i32 * 3;
+        let room = |batch: &ChangeBatch| batch.after.as_ref().unwrap().column(0).get_buffer_memory_size();
+        let mut batches = Vec::new();
+        for count in [rows, rows, 1, 1] {
+            (0..count).for_each(|id| append(&mut builder, Op::Insert, id, Some(&[Some("a")])));
+            batches.push(builder.finish().unwrap());
+        }
+        let [first, second, third, fourth] = &batches[..] else { panic!() };
+        assert_eq!(first.after, second.after);
+        assert_eq!((&first.slice(0, 1).after, &first.slice(0, 1).source), (&third.after, &third.source));
+        assert_eq!((third.len(), &third.after), (1, &fourth.after));
+        // Doubling would have come to 4096 values.
+        let expected = expected(rows as usize) * size_of::<i32>();
+        assert!((expected..expected + 64).contains(&room(second)), "{} for {expected}", room(second));
+        assert!(room(fourth) < 1024, "{} bytes for one row", room(fourth));
     }
 
     #[test]

@@ -130,36 +130,51 @@ impl ListBuilder {
 }
 
 impl ColumnBuilder {
-    /// A builder for columns of that type.
+    /// A builder for columns of that type, without room for any value: a thousand tables would take a hundred megabytes before their first row.
     pub fn new(kind: &ColumnType) -> Self {
-        // No room ahead: a thousand tables would take a hundred megabytes before their first row.
+        Self::with_capacity(kind, 0, 0)
+    }
+
+    /// A builder with room for so many values that have so many bytes together, if their type has no fixed length. Lists and intervals get none.
+    pub(crate) fn with_capacity(kind: &ColumnType, values: usize, bytes: usize) -> Self {
         match kind {
-            ColumnType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
-            ColumnType::Int16 => Self::Int16(Int16Builder::with_capacity(0)),
-            ColumnType::Int32 => Self::Int32(Int32Builder::with_capacity(0)),
-            ColumnType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
-            ColumnType::Float32 => Self::Float32(Float32Builder::with_capacity(0)),
-            ColumnType::Float64 => Self::Float64(Float64Builder::with_capacity(0)),
+            ColumnType::Bool => Self::Bool(BooleanBuilder::with_capacity(values)),
+            ColumnType::Int16 => Self::Int16(Int16Builder::with_capacity(values)),
+            ColumnType::Int32 => Self::Int32(Int32Builder::with_capacity(values)),
+            ColumnType::Int64 => Self::Int64(Int64Builder::with_capacity(values)),
+            ColumnType::Float32 => Self::Float32(Float32Builder::with_capacity(values)),
+            ColumnType::Float64 => Self::Float64(Float64Builder::with_capacity(values)),
             ColumnType::Decimal { precision, .. } if *precision <= DECIMAL128_MAX_PRECISION => {
-                Self::Decimal(Decimal128Builder::with_capacity(0).with_data_type(kind.arrow()))
+                Self::Decimal(Decimal128Builder::with_capacity(values).with_data_type(kind.arrow()))
             }
-            ColumnType::Decimal { .. } => Self::Decimal256(Decimal256Builder::with_capacity(0).with_data_type(kind.arrow())),
-            ColumnType::Text | ColumnType::Json => Self::Text(StringBuilder::with_capacity(0, 0)),
-            ColumnType::Bytes => Self::Bytes(BinaryBuilder::with_capacity(0, 0)),
-            ColumnType::Date => Self::Date(Date32Builder::with_capacity(0)),
-            ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(0)),
+            ColumnType::Decimal { .. } => {
+                Self::Decimal256(Decimal256Builder::with_capacity(values).with_data_type(kind.arrow()))
+            }
+            ColumnType::Text | ColumnType::Json => Self::Text(StringBuilder::with_capacity(values, bytes)),
+            ColumnType::Bytes => Self::Bytes(BinaryBuilder::with_capacity(values, bytes)),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(values)),
+            ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(values)),
             ColumnType::Timestamp | ColumnType::TimestampTz => {
-                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_data_type(kind.arrow()))
+                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(values).with_data_type(kind.arrow()))
             }
-            ColumnType::Duration => Self::Duration(DurationMicrosecondBuilder::with_capacity(0)),
+            ColumnType::Duration => Self::Duration(DurationMicrosecondBuilder::with_capacity(values)),
             ColumnType::Interval => Self::Interval(Box::default()),
-            ColumnType::Uuid => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(0, 16)),
+            ColumnType::Uuid => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(values, 16)),
             ColumnType::List(item) => Self::List(Box::new(ListBuilder {
                 items: Self::new(item),
                 item_type: item.as_ref().clone(),
                 offsets: vec![0],
                 valid: NullsBuilder::default(),
             })),
+        }
+    }
+
+    /// Bytes of the values that were appended, if their type has no fixed length; else 0.
+    pub(crate) fn value_bytes(&self) -> usize {
+        match self {
+            Self::Text(b) => b.values_slice().len(),
+            Self::Bytes(b) => b.values_slice().len(),
+            _ => 0,
         }
     }
 

@@ -61,16 +61,18 @@ impl DateTime {
     #[inline]
     pub(super) fn parse(text: &[u8]) -> Result<Self, ValueProblem> {
         let (date, time) = text.split_at_checked(10).ok_or(ValueProblem::Syntax)?;
-        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date else { return Err(ValueProblem::Syntax) };
-        let mut parsed =
-            Self { year: two(*y1, *y2)? * 100 + two(*y3, *y4)?, month: two(*m1, *m2)?, day: two(*d1, *d2)?, ..Self::default() };
-        if let [b' ', clock @ ..] = time {
-            let (hour, minute, second, micros) = parse_clock(clock)?;
-            (parsed.hour, parsed.minute, parsed.second, parsed.micros) = (hour, minute, second, micros);
-        } else if !time.is_empty() {
-            return Err(ValueProblem::Syntax);
-        }
-        Ok(parsed)
+        let parsed = Self::parse_date(date)?;
+        let [b' ', clock @ ..] = time else { return if time.is_empty() { Ok(parsed) } else { Err(ValueProblem::Syntax) } };
+        let (hour, minute, second, micros) = parse_clock(clock)?;
+        Ok(Self { hour, minute, second, micros, ..parsed })
+    }
+
+    /// `2018-06-20`
+    #[inline]
+    pub(super) fn parse_date(text: &[u8]) -> Result<Self, ValueProblem> {
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else { return Err(ValueProblem::Syntax) };
+        let [century, year, month, day] = pairs([[*y1, *y2], [*y3, *y4], [*m1, *m2], [*d1, *d2]])?;
+        Ok(Self { year: century * 100 + year, month, day, ..Self::default() })
     }
 
     /// Days since 1970 of the proleptic Gregorian calendar; `None` if that has no such day.
@@ -156,34 +158,48 @@ pub(super) fn print_time(micros: i64, digits: u8, out: &mut impl Write) -> fmt::
     print_fraction((micros % 1_000_000) as u32, digits, out)
 }
 
+/// Numbers of two digits each, with one branch for all of them.
 #[inline]
-fn two(high: u8, low: u8) -> Result<u32, ValueProblem> {
-    let (high, low) = (high.wrapping_sub(b'0'), low.wrapping_sub(b'0'));
-    if high > 9 || low > 9 { Err(ValueProblem::Syntax) } else { Ok(u32::from(high) * 10 + u32::from(low)) }
+fn pairs<const N: usize>(digits: [[u8; 2]; N]) -> Result<[u32; N], ValueProblem> {
+    let mut wrong = false;
+    let numbers = digits.map(|digits| {
+        let [high, low] = digits.map(|digit| digit.wrapping_sub(b'0'));
+        wrong |= (high > 9) | (low > 9);
+        u32::from(high) * 10 + u32::from(low)
+    });
+    if wrong { Err(ValueProblem::Syntax) } else { Ok(numbers) }
 }
 
 /// `06:37:03.123` with hours of two or three digits: hours, minutes, seconds, microseconds.
 #[inline]
 fn parse_clock(text: &[u8]) -> Result<(u32, u32, u32, u32), ValueProblem> {
-    let (hour, rest) = match text {
-        [a, b, b':', rest @ ..] => (two(*a, *b)?, rest),
-        [a, b, c, b':', rest @ ..] => (two(b'0', *a)? * 100 + two(*b, *c)?, rest),
+    // The usual one in one go.
+    if let [h1, h2, b':', m1, m2, b':', s1, s2, b'.', a, b, c, d, e, f] = *text {
+        let [hour, minute, second, first, middle, last] = pairs([[h1, h2], [m1, m2], [s1, s2], [a, b], [c, d], [e, f]])?;
+        return Ok((hour, minute, second, first * 10_000 + middle * 100 + last));
+    }
+    let (hundreds, h1, h2, rest) = match text {
+        [h1, h2, b':', rest @ ..] => (b'0', *h1, *h2, rest),
+        [hundreds, h1, h2, b':', rest @ ..] => (*hundreds, *h1, *h2, rest),
         _ => return Err(ValueProblem::Syntax),
     };
     let [m1, m2, b':', s1, s2, fraction @ ..] = rest else { return Err(ValueProblem::Syntax) };
-    let micros = match fraction {
-        [] => 0,
-        [b'.', a, b, c, d, e, f] => two(*a, *b)? * 10_000 + two(*c, *d)? * 100 + two(*e, *f)?,
-        [b'.', digits @ ..] if (1..6).contains(&digits.len()) => {
-            let mut micros = 0;
-            for index in 0..6 {
-                micros = micros * 10 + two(b'0', digits.get(index).copied().unwrap_or(b'0'))?;
-            }
-            micros
-        }
+    let digits = match fraction {
+        [] => &[],
+        [b'.', digits @ ..] if (1..=6).contains(&digits.len()) => digits,
         _ => return Err(ValueProblem::Syntax),
     };
-    Ok((hour, two(*m1, *m2)?, two(*s1, *s2)?, micros))
+    let digit = |index: usize| digits.get(index).copied().unwrap_or(b'0');
+    let [hundreds, hour, minute, second, first, middle, last] = pairs([
+        [b'0', hundreds],
+        [h1, h2],
+        [*m1, *m2],
+        [*s1, *s2],
+        [digit(0), digit(1)],
+        [digit(2), digit(3)],
+        [digit(4), digit(5)],
+    ])?;
+    Ok((hundreds * 100 + hour, minute, second, first * 10_000 + middle * 100 + last))
 }
 
 /// A `time`'s microseconds from its printed form.

@@ -3,7 +3,7 @@
 use connector_api::ColumnBuilder;
 
 use super::{
-    ValueProblem, binlog, calendar,
+    ValueProblem, ZeroDates, binlog, calendar,
     calendar::DateTime,
     charset::Charset,
     decimal,
@@ -19,11 +19,8 @@ pub(super) fn append(kind: &ValueType, data: &[u8], out: &mut ColumnBuilder) -> 
             out.append_value(integer(data)?);
         }
         (ValueType::UInt32 | ValueType::Int64, ColumnBuilder::Int64(out)) => out.append_value(integer(data)?),
-        (ValueType::DateTime(digits, policy), out) => {
-            return calendar::append_datetime(DateTime::parse(data)?, *digits, *policy, out);
-        }
-        (ValueType::Timestamp(digits, policy), out) => {
-            return calendar::append_datetime(DateTime::parse(data)?, *digits, *policy, out);
+        (ValueType::DateTime(digits, policy) | ValueType::Timestamp(digits, policy), out) => {
+            return append_datetime(data, *digits, *policy, out);
         }
         (ValueType::Decimal { precision, scale }, ColumnBuilder::Decimal(out)) => {
             out.append_value(decimal::parse_i128(data, *precision, *scale)?);
@@ -36,7 +33,7 @@ pub(super) fn append(kind: &ValueType, data: &[u8], out: &mut ColumnBuilder) -> 
         (ValueType::Double, ColumnBuilder::Float64(out)) => out.append_value(double(data)?),
         // Printed as a double, so that the nearest float is the very one.
         (ValueType::Float, ColumnBuilder::Float32(out)) => out.append_value(double(data)? as f32),
-        (ValueType::Date(policy), out) => return calendar::append_date(DateTime::parse(data)?, *policy, out),
+        (ValueType::Date(policy), out) => return calendar::append_date(DateTime::parse_date(data)?, *policy, out),
         (ValueType::Time(_) | ValueType::OldTime, ColumnBuilder::Duration(out)) => out.append_value(calendar::parse_time(data)?),
         (ValueType::Bit(_), out) => return binlog::append_bits(data, out),
         (ValueType::Bytes | ValueType::CompressedBytes | ValueType::FixedBytes(_), ColumnBuilder::Bytes(out)) => {
@@ -57,11 +54,16 @@ pub(super) fn append(kind: &ValueType, data: &[u8], out: &mut ColumnBuilder) -> 
             out.append_value(uuid(data)?).map_err(|_| ValueProblem::Length)?;
         }
         (ValueType::OldDateTime(policy) | ValueType::OldTimestamp(policy), out) => {
-            return calendar::append_datetime(DateTime::parse(data)?, 0, *policy, out);
+            return append_datetime(data, 0, *policy, out);
         }
         _ => return Err(ValueProblem::Mismatch),
     }
     Ok(())
+}
+
+/// In a function of its own, so that the parts of the date stay in registers.
+fn append_datetime(data: &[u8], digits: u8, policy: ZeroDates, out: &mut ColumnBuilder) -> Result<(), ValueProblem> {
+    calendar::append_datetime(DateTime::parse(data)?, digits, policy, out)
 }
 
 fn ascii(data: &[u8]) -> Result<&str, ValueProblem> {
