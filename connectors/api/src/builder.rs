@@ -37,7 +37,16 @@ impl ImageBuilder {
         let kinds: Vec<_> = kinds.collect();
         let columns = kinds.iter().map(ColumnBuilder::new).collect();
         let (expected_rows, expected_bytes) = (0, Vec::new());
-        Self { fields, kinds, columns, expected_rows, expected_bytes, valid: NullsBuilder::default(), absent: 0, any_present: false }
+        Self {
+            fields,
+            kinds,
+            columns,
+            expected_rows,
+            expected_bytes,
+            valid: NullsBuilder::default(),
+            absent: 0,
+            any_present: false,
+        }
     }
 
     /// The row has no such image.

@@ -147,9 +147,7 @@ impl ColumnBuilder {
             ColumnType::Decimal { precision, .. } if *precision <= DECIMAL128_MAX_PRECISION => {
                 Self::Decimal(Decimal128Builder::with_capacity(values).with_data_type(kind.arrow()))
             }
-            ColumnType::Decimal { .. } => {
-                Self::Decimal256(Decimal256Builder::with_capacity(values).with_data_type(kind.arrow()))
-            }
+            ColumnType::Decimal { .. } => Self::Decimal256(Decimal256Builder::with_capacity(values).with_data_type(kind.arrow())),
             ColumnType::Text | ColumnType::Json => Self::Text(StringBuilder::with_capacity(values, bytes)),
             ColumnType::Bytes => Self::Bytes(BinaryBuilder::with_capacity(values, bytes)),
             ColumnType::Date => Self::Date(Date32Builder::with_capacity(values)),

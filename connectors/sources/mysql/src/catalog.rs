@@ -256,7 +256,8 @@ mod tests {
         let server = MySqlServer::shared(test_servers::Flavor::MariaDb);
         let database = server.create_database("gtids_of_a_place");
         database.exec("CREATE TABLE t (id bigint PRIMARY KEY AUTO_INCREMENT)");
-        let config = serde_json::json!({ "url": format!("mysql://root@127.0.0.1:{}/gtids_of_a_place", server.port()), "tables": ["t"] });
+        let config =
+            serde_json::json!({ "url": format!("mysql://root@127.0.0.1:{}/gtids_of_a_place", server.port()), "tables": ["t"] });
         let config: MySqlSourceConfig = serde_json::from_value(config).unwrap();
         let settings = Settings::new(config).unwrap_or_else(|(field, problem)| panic!("{field}: {problem}"));
         let stop = AtomicBool::new(false);
