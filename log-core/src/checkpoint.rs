@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::durable_file::{self, DurableFile};
 use crate::error::Result;
-use crate::journal::format::{Checkpoint, PartitionImage, SegmentImage, TopicImage};
+use crate::journal::entry::{Checkpoint, PartitionImage, SegmentImage, TopicImage};
 use crate::journal::{JournalFile, NewJournal};
 use crate::log::Core;
 use crate::open_files::OpenFiles;

@@ -13,9 +13,9 @@ use crate::batch_builder;
 use crate::codec::{self, Codec};
 use crate::durable_file::Access;
 use crate::error::{BatchError, Result};
-use crate::journal::format::{
-    self, Checkpoint, Commit, CommitPlace, ENTRY_HEADER_BYTES, Entry, FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC,
-};
+use crate::journal::decode;
+use crate::journal::entry::{Checkpoint, Commit, Entry};
+use crate::journal::format::{self, CommitPlace, ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC};
 use crate::journal::{self, Loaded};
 use crate::open_files::OpenFiles;
 use crate::partition::{Offset, Partition, PartitionState};
@@ -169,7 +169,7 @@ pub fn read_journal(bytes: &[u8]) -> Result<()> {
 fn assert_writes_the_same(loaded: &Loaded, entry: &Entry) {
     let Some(bytes) = write_entry(loaded.salt, entry) else { return };
     let len = bytes.len();
-    assert_eq!(format::decode_entry(&Bytes::from(bytes), loaded.salt).as_ref(), Ok(&(entry.clone(), len)));
+    assert_eq!(decode::decode_entry(&Bytes::from(bytes), loaded.salt).as_ref(), Ok(&(entry.clone(), len)));
 }
 
 /// The bytes of an entry; nothing for a commit that lacks bytes of a piece.

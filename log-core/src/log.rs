@@ -14,7 +14,7 @@ use crate::durable_file::{self, Access, DurableFile};
 use crate::error::{LogError, Result};
 use crate::group_offsets::{self, GroupOffsets};
 use crate::journal;
-use crate::journal::format::TopicEntry;
+use crate::journal::entry::TopicEntry;
 use crate::names;
 use crate::open_files::OpenFiles;
 use crate::partition::{LOOKS_MAX, Offset, PartitionId};

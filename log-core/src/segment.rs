@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::{BatchHeader, HEADER_BYTES};
 use crate::durable_file::DurableFile;
 use crate::error::{ADVICE_DAMAGE, BatchError, LogError, Result};
-use crate::journal::format::SegmentImage;
+use crate::journal::entry::SegmentImage;
 use crate::open_files::{CachedFile, OpenFiles, WAITING_SUFFIX};
 use crate::partition::Offset;
 use crate::segment_tail::SegmentTail;

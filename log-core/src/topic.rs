@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::batch::RecordBatch;
 use crate::durable_file;
 use crate::error::{LogError, Result};
-use crate::journal::format::TopicEntry;
+use crate::journal::entry::TopicEntry;
 use crate::log::Core;
 use crate::lookup::Backlog;
 use crate::open_files::OpenFiles;

@@ -2,7 +2,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     thread,
@@ -25,6 +25,10 @@ struct State {
     rate: AtomicU64,
     refusing: AtomicBool,
     refused: AtomicU64,
+    /// Commands of MySQL's protocol whose answers are held back.
+    held_commands: Mutex<Vec<u8>>,
+    /// Connections that sent one of them.
+    held: AtomicU64,
     stopped: AtomicBool,
     forwarded: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
@@ -41,6 +45,8 @@ impl Proxy {
             rate: AtomicU64::new(u64::MAX),
             refusing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            held_commands: Mutex::new(Vec::new()),
+            held: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             forwarded: AtomicU64::new(0),
             streams: Mutex::new(Vec::new()),
@@ -101,6 +107,16 @@ impl Proxy {
         self.state.rate.store(bytes_per_second, Ordering::SeqCst);
     }
 
+    /// From now on holds back what the server answers to these commands of MySQL's protocol, on connections without TLS, until none is named.
+    pub fn hold_answers_to(&self, commands: &[u8]) {
+        *self.state.held_commands() = commands.to_vec();
+    }
+
+    /// How many connections have sent a command whose answer is held back.
+    pub fn held(&self) -> u64 {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
     /// Whether bytes are held back now.
     pub fn is_stalled(&self) -> bool {
         self.state.stalled.load(Ordering::SeqCst)
@@ -109,6 +125,17 @@ impl Proxy {
     /// Bytes that went through, in both directions.
     pub fn forwarded(&self) -> u64 {
         self.state.forwarded.load(Ordering::SeqCst)
+    }
+}
+
+impl State {
+    fn held_commands(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.held_commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the packet begins a command whose answer is to be held back: length in three bytes, number 0, command.
+    fn is_held(&self, packet: &[u8]) -> bool {
+        matches!(packet, [_, _, _, 0, command, ..] if self.held_commands().contains(command))
     }
 }
 
@@ -124,20 +151,27 @@ fn connect(client: TcpStream, target_port: u16, state: &Arc<State>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", target_port)) else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
+    let holds = Arc::new(AtomicBool::new(false));
     for (from, to, is_answer) in [(&client, &server, false), (&server, &client, true)] {
         let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-        let state = Arc::clone(state);
-        thread::spawn(move || forward(from, to, is_answer, &state));
+        let (state, holds) = (Arc::clone(state), Arc::clone(&holds));
+        thread::spawn(move || forward(from, to, is_answer, &holds, &state));
     }
     state.streams.lock().unwrap_or_else(PoisonError::into_inner).extend([client, server]);
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State) {
+/// `holds` says of the connection that the server's bytes are held back.
+fn forward(mut from: TcpStream, mut to: TcpStream, is_answer: bool, holds: &AtomicBool, state: &State) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let mut rest = &buffer[..length];
+        if !is_answer && state.is_held(rest) {
+            state.held.fetch_add(1, Ordering::SeqCst);
+            holds.store(true, Ordering::SeqCst);
+        }
         while !rest.is_empty() {
-            if state.stalled.load(Ordering::SeqCst) {
+            let is_held = is_answer && holds.load(Ordering::SeqCst) && !state.held_commands().is_empty();
+            if is_held || state.stalled.load(Ordering::SeqCst) {
                 if state.stopped.load(Ordering::SeqCst) {
                     return;
                 }

@@ -96,11 +96,10 @@ impl<'a> ColumnView<'a> {
             Values::Int32(values) => mark_differing(values, mark, marks),
             Values::Int64(values) => mark_differing(values, mark, marks),
             Values::Text(values) => {
-                let (bytes, offsets) = (values.value_data(), values.value_offsets());
-                let text = |row: usize| &bytes[offsets[row] as usize..offsets[row + 1] as usize];
-                for row in 1..marks.len() {
-                    if text(row - 1) != text(row) {
-                        marks[row] = mark;
+                let text = |from: i32, to: i32| &values.value_data()[from as usize..to as usize];
+                for (bounds, place) in values.value_offsets().windows(3).zip(marks.iter_mut().skip(1)) {
+                    if text(bounds[0], bounds[1]) != text(bounds[1], bounds[2]) {
+                        *place = mark;
                     }
                 }
             }

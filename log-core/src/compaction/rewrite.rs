@@ -11,7 +11,7 @@ use crate::batch_builder;
 use crate::codec::Codec;
 use crate::compression::{Compression, Compressor};
 use crate::error::Result;
-use crate::journal::format::SegmentImage;
+use crate::journal::entry::SegmentImage;
 use crate::partition::{Offset, Partition};
 use crate::segment::{Segment, swap_file_name};
 

@@ -9,7 +9,8 @@ use super::{Damage, Remedy};
 use crate::durable_file;
 use crate::error::{LogError, Result};
 use crate::journal::Loaded;
-use crate::journal::format::{Entry, FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC};
+use crate::journal::entry::Entry;
+use crate::journal::format::{FILE_HEADER_BYTES, TRAILER_BYTES, TRAILER_MAGIC};
 
 /// Damages of a journal; none of a file that a checkpoint has replaced meanwhile.
 pub(super) fn check(loaded: &Loaded) -> Result<Vec<Damage>> {

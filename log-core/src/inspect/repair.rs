@@ -17,7 +17,7 @@ use crate::data_dir;
 use crate::durable_file::{self, DurableFile};
 use crate::error::{LogError, Result};
 use crate::journal::JournalFile;
-use crate::journal::format::{Checkpoint, SegmentImage};
+use crate::journal::entry::{Checkpoint, SegmentImage};
 use crate::partition;
 use crate::recovery;
 use crate::topic;

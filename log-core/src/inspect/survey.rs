@@ -11,7 +11,7 @@ use super::{Damage, Remedy};
 use crate::data_dir;
 use crate::durable_file::{self, Access, DurableFile, OpenDir};
 use crate::error::{LogError, Result};
-use crate::journal::format::{Commit, Entry, Piece};
+use crate::journal::entry::{Commit, Entry, Piece};
 use crate::journal::{self, Loaded, LoadedTopics};
 use crate::names;
 use crate::partition::{Offset, PartitionId};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::format::{self, Checkpoint};
+use super::entry::Checkpoint;
+use super::format;
 use crate::durable_file::{self, DurableFile};
 use crate::error::Result;
 

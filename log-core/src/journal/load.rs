@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf as _, Bytes};
 use uuid::Uuid;
 
-use super::format::{self, Checkpoint, Entry, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC, TopicEntry};
+use super::decode;
+use super::entry::{Checkpoint, Entry, TopicEntry};
+use super::format::{self, FILE_HEADER_BYTES, Malformed, TRAILER_BYTES, TRAILER_MAGIC};
 use super::{BLOCK_BYTES, file};
 use crate::durable_file;
 use crate::error::{ADVICE_DAMAGE, LogError, Result};
@@ -185,7 +187,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn entry(&self, at: u64, salt: u64) -> std::result::Result<(Entry, u64), Malformed> {
-        let (entry, size) = format::decode_entry(&self.bytes.slice(at as usize..), salt)?;
+        let (entry, size) = decode::decode_entry(&self.bytes.slice(at as usize..), salt)?;
         Ok((entry, size as u64))
     }
 
@@ -212,7 +214,7 @@ impl Reader<'_> {
         let rest = self.bytes.slice(at as usize..);
         let candidates = rest.windows(format::ENTRY_MAGIC.len()).zip(0..).skip(1);
         candidates.filter(|(window, _)| *window == format::ENTRY_MAGIC).any(|(_, offset)| {
-            let entry = format::decode_entry(&rest.slice(offset..), salt);
+            let entry = decode::decode_entry(&rest.slice(offset..), salt);
             entry.is_ok_and(|(entry, _)| synced_before(offset as u64, &entry) > 0)
         })
     }

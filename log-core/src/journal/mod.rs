@@ -1,6 +1,6 @@
 //! The commit journal of a pipeline: what is committed is what stands here.
 //!
-//! [`format`] draws the bytes, [`load`] reads a journal's directory back, [`JournalFile`] appends to it.
+//! [`entry`] is what entries say, [`format`] draws and writes their bytes, [`decode`] reads them, [`load`] reads a journal's directory back, [`JournalFile`] appends to it.
 //!
 //! The order of writes of a commit, and why a crash between any two of them is harmless:
 //!
@@ -25,9 +25,13 @@
 /// The smallest unit that a disk writes wholly or not at all.
 pub(crate) const BLOCK_BYTES: u64 = 512;
 
+pub(crate) mod decode;
+pub(crate) mod entry;
 mod file;
 pub(crate) mod format;
 mod load;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use file::{JournalFile, NewJournal};
 #[cfg(feature = "fuzzing")]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::journal::LoadedTopics;
-use crate::journal::format::{self, Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
+use crate::journal::entry::{self, Checkpoint, PartitionImage, Piece, SegmentImage, TopicEntry, TopicImage};
 use crate::partition::{Offset, Partition, PartitionId, PartitionState};
 use crate::segment::Segment;
 use crate::topic::TopicInner;
@@ -66,13 +66,13 @@ impl Image {
                 if last.length != piece.file_position {
                     return Err("a piece of the commit does not continue its segment");
                 }
-                if !format::fits_segment(last.base_offset, piece.next_offset) {
+                if !entry::fits_segment(last.base_offset, piece.next_offset) {
                     return Err("a piece of the commit does not fit its segment");
                 }
                 last.length += piece.length;
             }
             _ if piece.segment == piece.base_offset && piece.file_position == 0 => {
-                if !format::fits_segment(piece.segment, piece.next_offset) {
+                if !entry::fits_segment(piece.segment, piece.next_offset) {
                     return Err("a piece of the commit does not fit its segment");
                 }
                 let (base_offset, length) = (piece.segment, piece.length);

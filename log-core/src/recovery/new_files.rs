@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::for_each_chunk;
 use super::image::Image;
+use super::pieces::for_each_chunk;
 use crate::durable_file::{self, Access, DurableFile};
 use crate::error::Result;
-use crate::journal::format::{self, Piece, SegmentImage};
+use crate::journal::entry::{self, Piece, SegmentImage};
 use crate::partition::{self, Offset, PartitionId};
 use crate::segment;
 
@@ -40,7 +40,7 @@ impl Tail {
         });
         partition.next_offset = piece.next_offset;
         let full = |segment: &SegmentImage| {
-            segment.length + piece.length > self.segment_bytes_max || !format::fits_segment(segment.base_offset, piece.next_offset)
+            segment.length + piece.length > self.segment_bytes_max || !entry::fits_segment(segment.base_offset, piece.next_offset)
         };
         let last = match partition.segments.last_mut() {
             Some(last) if !full(last) => last,

@@ -1,6 +1,6 @@
 //! What goes wrong around a MySQL or MariaDB source.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use mainstem_tests::{Flavor, MINUTE, MySqlServer, Pipeline, Proxy, Run, run_command, wait_until_for};
 use serde_json::Value;
@@ -89,4 +89,39 @@ fn my_pos_10_a_large_event_on_a_slow_link_arrives_at_the_first_attempt() {
     assert!((EVENT_BYTES..EVENT_BYTES * 5 / 4).contains(&sent), "it was sent more than once: {sent} bytes");
     proxy.slow_down(u64::MAX);
     mainstem.stop();
+}
+
+/// Before the first event a server looks for the place where the GTIDs of a position end, and says nothing meanwhile, not even that it is there.
+#[test]
+fn my_pos_10_a_server_that_searches_for_longer_than_a_dead_one_is_silent_is_waited_for() {
+    /// A server is taken for dead after one minute without a byte.
+    const SEARCH: Duration = Duration::from_secs(70);
+    const BINLOG_DUMPS: [u8; 2] = [0x12, 0x1E];
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut started = Vec::new();
+    for flavor in Flavor::ALL {
+        let server = MySqlServer::shared(flavor);
+        let name = format!("my_pos_10_search_{}", flavor.name());
+        let source = server.create_database(&name);
+        source.exec("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+        let proxy = Proxy::to(server.port());
+        let url = format!("{}?ssl-mode=DISABLED", source.url_at(proxy.port()));
+        let pipeline = Pipeline::mysql(&name, &url, &[&format!("{name}.*")]);
+        let run = Run::new(&dir.path().join(flavor.name())).file(pipeline.write(dir.path()));
+        run.once_succeeds();
+        proxy.hold_answers_to(&BINLOG_DUMPS);
+        source.exec("INSERT INTO t VALUES (2)");
+        started.push((name, proxy, run.start()));
+    }
+    for (name, proxy, _) in &started {
+        wait_until_for(MINUTE, &format!("{name} asks for the log"), || proxy.held() == 1);
+    }
+    std::thread::sleep(SEARCH);
+    for (name, proxy, mut mainstem) in started {
+        assert_eq!((proxy.held(), mainstem.has_ended()), (1, false), "{name}: {}", mainstem.log());
+        proxy.hold_answers_to(&[]);
+        wait_until_for(MINUTE, "the row is in the log", || mainstem.pipeline(&name)["records"].as_u64() == Some(1));
+        assert_eq!(proxy.held(), 1, "{name} asked once more: {}", mainstem.log());
+        mainstem.stop();
+    }
 }
