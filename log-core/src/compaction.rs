@@ -25,8 +25,8 @@
 //!
 //! - F ≥ s: before F the reader may lack R, or miss that the row was there for a while. At F the row of k is what F says, whatever was
 //!   known before, and all records of k behind F are there, in their order. Nobody but k builds on R: partial records of k between R and
-//!   F are before F too and have gone with R, for everything before F goes, or none of it matters; and those of another key build on
-//!   k's records only if k's row moved away partially, but then all of k's records stay.
+//!   F have gone before R did; and those of another key build on k's records only if k's row moved away partially, but then all of k's
+//!   records stay.
 //! - F < s: R < F < s, so the reader needs neither. It has their effect already, as it had before.
 //! - A tombstone that went lies before s, or s is the start of the log: then all records of k before it went with it, so k's
 //!   row is as little there as after it. Records that go do so in the order of their offsets, those before a tombstone before it.
@@ -42,6 +42,9 @@
 //! [`OffsetMap`](offset_map::OffsetMap) with the keys of dirty records, as many as fit; of clean ones it looks for tombstones that may go and keys
 //! that keep all. Then it reads everything up to there again and writes segments anew that lose something, in the order of offsets. If the map
 //! was full, a segment is cut in two there, and another round goes on.
+//!
+//! What goes does not go at once, and a round may end early. So where there are records that build on those of their key before them,
+//! these go in a pass of their own, before anything goes that they build on: a reader that meets one finds that too, at any time.
 //!
 //! However far a round comes, the next one is right: dirty segments become clean only after everything before them was compared
 //! with their keys.
@@ -203,6 +206,14 @@ impl Extent {
     }
 }
 
+/// What goes first, and what then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Partial records, so that none is left without what it builds on.
+    Partials,
+    Rest,
+}
+
 struct Run<'a> {
     core: &'a Arc<Core>,
     pipeline: Arc<Pipeline>,
@@ -226,7 +237,13 @@ impl Run<'_> {
                 warn!(topic, partition = number, memory_bytes, "cannot compact: the keys of rows that moved do not fit the memory");
                 return Ok(false);
             }
-            if !self.rewrite(partition, &mut survey, extent.end)? {
+            if survey.partials.is_some() {
+                if !self.rewrite(partition, &mut survey, Pass::Partials, extent.end)? {
+                    return Ok(false);
+                }
+                self.pipeline.forget_swaps(self.core)?;
+            }
+            if !self.rewrite(partition, &mut survey, Pass::Rest, extent.end)? {
                 return Ok(false);
             }
             if survey.to >= end {
@@ -239,21 +256,27 @@ impl Run<'_> {
         }
     }
 
-    /// Writes everything up to where the survey came anew that loses something; `false` when it did not come to the end.
-    fn rewrite(&mut self, partition: &Partition, survey: &mut Survey, end: Offset) -> Result<bool> {
+    /// Writes everything up to where the survey came anew that loses something in that pass; `false` when it did not come to the end.
+    fn rewrite(&mut self, partition: &Partition, survey: &mut Survey, pass: Pass, end: Offset) -> Result<bool> {
         let bytes_max = self.pipeline.segment_bytes(self.core).min(SEGMENT_BYTES_LIMIT);
         let state = partition.state();
         let end = survey.to.min(end);
         let ends = (0..).map(|index| state.segment_end(index).0);
         let old = state.segments.iter().zip(ends).take_while(|(segment, _)| segment.base_offset() < end);
-        let old: Vec<_> = old.map(|(segment, end)| Old { segment, end }).collect();
+        let concerned = |(segment, end): &(&Arc<Segment>, Offset)| match (pass, survey.partials) {
+            (Pass::Rest, _) => true,
+            (Pass::Partials, partials) => partials.is_some_and(|(first, last)| first < *end && segment.base_offset() <= last),
+        };
+        let old: Vec<_> = old.filter(concerned).map(|(segment, end)| Old { segment, end }).collect();
         let mut rest = old.as_slice();
         while let Some(first) = rest.first() {
-            let written = rewrite::rewrite(partition, rest, survey, bytes_max, &mut self.pace);
+            let written = rewrite::rewrite(partition, rest, survey, pass, bytes_max, &mut self.pace);
             let written = written.inspect_err(|_| discard(first.segment, survey.to, &partition.dir))?;
             let count = match written {
                 Rewritten::Unchanged => {
-                    first.segment.set_compacted();
+                    if pass == Pass::Rest {
+                        first.segment.set_compacted();
+                    }
                     1
                 }
                 Rewritten::New { segments: new, old: count, records } => {

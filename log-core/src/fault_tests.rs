@@ -1,6 +1,7 @@
 //! Every file operation of commits, rolls, checkpoints and recoveries fails once; nothing that was acknowledged is lost,
 //! and nothing that failed shows up by halves.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -227,6 +228,80 @@ fn failing_compactions() {
             log.close().unwrap();
             drop(log);
             check(&Log::open(dir.path(), options()).unwrap());
+            if !happened {
+                break;
+            }
+            nth += 1;
+        }
+        assert!(nth > 3, "{action} happened {nth} times");
+    }
+}
+
+/// Records that say only what changed of a row, and have no record of it before them.
+fn partial_records_alone(log: &Log) -> Vec<i64> {
+    let topic = log.topic("a").unwrap();
+    let (mut keys, mut alone) = (BTreeSet::new(), Vec::new());
+    let mut next = 0;
+    while next < topic.end_offset(0) {
+        for batch in topic.read(0, next, 1 << 20).unwrap() {
+            for record in &batch.records().unwrap() {
+                let record = record.unwrap();
+                let builds_on_key = record.header("partial").is_some() && record.header("move").is_none();
+                if keys.insert(record.key.unwrap().to_vec()) && builds_on_key {
+                    alone.push(record.offset);
+                }
+            }
+            next = batch.next_offset();
+        }
+    }
+    alone
+}
+
+/// Wherever a compaction ends early, whoever reads the log from its start finds what a partial record builds on.
+#[test]
+fn compactions_that_end_early_leave_no_partial_record_alone() {
+    let compaction = Compaction { bytes_per_second: None, min_dirty_percent: 0, ..Compaction::default() };
+    let stop = AtomicBool::new(false);
+    for action in ["create", "write", "sync", "rename", "remove"] {
+        let mut nth = 0;
+        loop {
+            let dir = temp_dir();
+            let log = Log::open(dir.path(), options()).unwrap();
+            let topic = log.create_topic("a", 1, "p").unwrap();
+            let pipeline = log.pipeline("p").unwrap();
+            for round in 0..80u8 {
+                let mut builder = RecordBatchBuilder::new(Compression::None, 1);
+                // Rows of five keys: whole ones, which later ones of other segments build on, and one that came from another key.
+                let (key, kind) = (round % 5, round / 5 % 4);
+                let headers: &[(&str, &[u8])] = match kind {
+                    0 if key == 4 => &[("move", b"in"), ("partial", b"1")],
+                    0 => &[],
+                    _ => &[("partial", b"1")],
+                };
+                let headers = if round >= 60 { &[] } else { headers };
+                builder.append(Some(&[key]), Some(&vec![round; 300]), headers).unwrap();
+                // One that stays, or all of the rest would become one segment, at once.
+                builder.append(Some(&[100 + round]), Some(&[u8::MAX; 300]), &[]).unwrap();
+                pipeline.commit(CommitSet { batches: vec![(topic.clone(), 0, builder.finish())], position: Bytes::new() }).unwrap();
+            }
+            drop(pipeline.pipeline.lock_alone());
+            faults::fail(dir.path(), action, "", nth);
+            let _ = log.compact(&topic, &compaction, &[], &stop);
+            let happened = !faults::clear(dir.path());
+            let crashed = temp_dir();
+            copy_dir(dir.path(), crashed.path());
+            for log in [log, Log::open(crashed.path(), options()).unwrap()] {
+                assert_eq!(partial_records_alone(&log), [] as [i64; 0], "{action} {nth}");
+                let topic = log.topic("a").unwrap();
+                let left = || rounds(&topic, 0).into_iter().filter(|round| *round != u8::MAX).collect::<Vec<_>>();
+                assert!(left().ends_with(&[75, 76, 77, 78, 79]), "{action} {nth}: {:?}", left());
+                // What it did not come to, the next one does.
+                drop(log.pipeline("p"));
+                assert!(log.compact(&topic, &compaction, &[], &stop).unwrap().finished);
+                let closed = topic.segments(0).unwrap().last().unwrap().base_offset;
+                let expected: Vec<u8> = (closed as u8 / 2 - 5..80).collect();
+                assert_eq!(left(), expected, "{action} {nth}");
+            }
             if !happened {
                 break;
             }

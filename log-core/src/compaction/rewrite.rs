@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::READ_BYTES;
 use super::output::Output;
 use super::pace::Pace;
 use super::survey::Survey;
+use super::{Pass, READ_BYTES};
 use crate::batch::{HEADER_BYTES, RecordBatch};
 use crate::batch_builder;
 use crate::codec::Codec;
@@ -32,18 +32,22 @@ pub(super) enum Rewritten {
     Stopped,
 }
 
-/// Writes the new content of the first segment to its `.swap` file, if it has one, and that of the next ones behind it as long as they
-/// fit `bytes_max`. Where the first goes on behind what was surveyed, the rest becomes a segment of its own.
+/// Writes the new content of the first segment to its `.swap` file, if it has one. In the last pass, that of the next ones comes behind
+/// it as long as they fit `bytes_max`, and where the first goes on behind what was surveyed, the rest becomes a segment of its own.
 pub(super) fn rewrite(
     partition: &Partition,
     old: &[Old<'_>],
     survey: &mut Survey,
+    pass: Pass,
     bytes_max: u64,
     pace: &mut Pace<'_>,
 ) -> Result<Rewritten> {
     let Some(first) = old.first() else { return Ok(Rewritten::Unchanged) };
-    let to = first.end.min(survey.to);
-    let mut writer = Writer { partition, first: first.segment, output: None, read: 0, before: None };
+    let (to, next) = match pass {
+        Pass::Partials => (first.end, &[][..]),
+        Pass::Rest => (first.end.min(survey.to), old.get(1..).unwrap_or_default()),
+    };
+    let mut writer = Writer { partition, first: first.segment, pass, output: None, read: 0, before: None };
     if to < first.end {
         // It has to be cut, whether anything goes or not.
         writer.output = Some(Output::create(&first.segment.waiting_path())?);
@@ -53,7 +57,7 @@ pub(super) fn rewrite(
         return Ok(Rewritten::Stopped);
     };
     let mut count = 1;
-    for next in old.iter().skip(1) {
+    for next in next {
         let bytes = writer.len() + next.segment.committed_bytes();
         let fits = bytes <= bytes_max && next.end - first.segment.base_offset() <= Offset::from(i32::MAX);
         if to < first.end || next.end > survey.to || !fits {
@@ -90,7 +94,7 @@ impl Stays {
     }
 }
 
-fn filter(batch: &RecordBatch, survey: &mut Survey, compressor: &mut Compressor) -> Result<Stays> {
+fn filter(batch: &RecordBatch, survey: &mut Survey, pass: Pass, compressor: &mut Compressor) -> Result<Stays> {
     if batch.is_lost() {
         return Ok(Stays::All);
     }
@@ -106,7 +110,7 @@ fn filter(batch: &RecordBatch, survey: &mut Survey, compressor: &mut Compressor)
     loop {
         let start = iter.position();
         let Some(record) = iter.next() else { break };
-        if survey.goes(&record?) {
+        if survey.goes(&record?, pass) {
             kept.extend_from_slice(records.buffer().get(kept_to..start).unwrap_or_default());
             kept_to = iter.position();
         } else {
@@ -142,6 +146,7 @@ fn with_records(batch: &RecordBatch, records: &[u8], record_count: i32, compress
 struct Writer<'a> {
     partition: &'a Partition,
     first: &'a Arc<Segment>,
+    pass: Pass,
     /// None as long as everything of the first segment stays: it is left alone then.
     output: Option<Output>,
     /// Bytes that were read.
@@ -170,7 +175,7 @@ impl Writer<'_> {
                 if batch.base_offset() != next {
                     return Ok(None);
                 }
-                let stays = filter(&batch, survey, compressor)?;
+                let stays = filter(&batch, survey, self.pass, compressor)?;
                 records += stays.gone(&batch);
                 let bytes = batch.bytes.len() as u64;
                 next = batch.next_offset();
@@ -228,7 +233,8 @@ impl Writer<'_> {
         let dir = &self.partition.dir;
         let segment =
             |base_offset, length, compacted| Segment::from_image(dir, &SegmentImage { base_offset, length, swap: true, compacted });
-        let mut segments = vec![segment(self.first.base_offset(), output.finish()?, true)];
+        let clean = self.pass == Pass::Rest || self.first.is_compacted();
+        let mut segments = vec![segment(self.first.base_offset(), output.finish()?, clean)];
         if to < end {
             let mut rest = Output::create(&dir.join(swap_file_name(to)))?;
             let bytes = self.first.committed_bytes();

@@ -2,7 +2,7 @@
 
 use super::offset_map::{KeyHash, OffsetMap};
 use super::pace::Pace;
-use super::{Extent, HEADER_MOVE, HEADER_PARTIAL, KeyIdentity, MOVED_AWAY, READ_BYTES};
+use super::{Extent, HEADER_MOVE, HEADER_PARTIAL, KeyIdentity, MOVED_AWAY, Pass, READ_BYTES};
 use crate::batch::RecordBatch;
 use crate::error::Result;
 use crate::partition::{Offset, Partition};
@@ -22,24 +22,30 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Full,
+    /// Builds on the record of its key before it.
     Partial,
     Tombstone,
     /// A partial row has another key from here on.
     MovedAway,
+    /// A partial row had another key before: it builds on the records of that.
+    MovedHere,
 }
 
 impl Kind {
     fn of(record: &Record<'_>) -> Self {
-        let (mut partial, mut moved_away) = (false, false);
+        let (mut partial, mut moved) = (false, None);
         for (name, value) in record.headers() {
             partial |= name == HEADER_PARTIAL;
-            moved_away |= name == HEADER_MOVE && value == Some(MOVED_AWAY);
+            if name == HEADER_MOVE {
+                moved = Some(value);
+            }
         }
-        match (partial, record.value) {
-            (true, _) if moved_away => Self::MovedAway,
-            (true, _) => Self::Partial,
-            (false, None) => Self::Tombstone,
-            (false, Some(_)) => Self::Full,
+        match (partial, moved, record.value) {
+            (true, Some(Some(MOVED_AWAY)), _) => Self::MovedAway,
+            (true, Some(_), _) => Self::MovedHere,
+            (true, None, _) => Self::Partial,
+            (false, _, None) => Self::Tombstone,
+            (false, _, Some(_)) => Self::Full,
         }
     }
 }
@@ -52,6 +58,8 @@ pub(super) struct Survey {
     pub(super) to: Offset,
     /// Keys that keep all their records did not fit, so none may go.
     pub(super) lacks_memory: bool,
+    /// The first and the last record that builds on those of its key.
+    pub(super) partials: Option<(Offset, Offset)>,
     /// The last record, if it is a full one with a key.
     before: Option<(KeyHash, Offset)>,
     /// Of the first key.
@@ -77,6 +85,7 @@ impl Survey {
             rules: *rules,
             to: extent.start,
             lacks_memory: false,
+            partials: None,
             before: None,
             shape: None,
             mixed: false,
@@ -100,9 +109,9 @@ impl Survey {
         Ok(Some(survey))
     }
 
-    /// Whether a record may go.
-    pub(super) fn goes(&mut self, record: &Record<'_>) -> bool {
-        if record.offset >= self.to {
+    /// Whether a record goes in that pass.
+    pub(super) fn goes(&mut self, record: &Record<'_>, pass: Pass) -> bool {
+        if record.offset >= self.to || (pass == Pass::Partials && Kind::of(record) != Kind::Partial) {
             return false;
         }
         let Some((key, _)) = self.key(record) else { return false };
@@ -140,7 +149,11 @@ impl Survey {
                     self.map.let_go_before(key, delete.map_or(record.offset, |(_, offset)| offset))
                 }
                 Kind::Full if dirty => self.map.let_go_before(key, record.offset),
-                Kind::Full | Kind::Tombstone | Kind::Partial => true,
+                Kind::Partial => {
+                    self.partials.get_or_insert((record.offset, record.offset)).1 = record.offset;
+                    true
+                }
+                Kind::Full | Kind::Tombstone | Kind::MovedHere => true,
             };
             if !fits {
                 self.before = None;

@@ -44,7 +44,7 @@
 //! partition = number u32, start offset u64, next offset u64, segment count u32, segment*
 //! segment = base offset u64, length u64, flags u8
 //!           bit 0: `<segment>.log.swap`, if there, is to be renamed over the segment
-//!           bit 1: it was compacted: its batches may hold fewer records than offsets
+//!           bit 1: a round of compaction has gone over it
 //!
 //! head of deleted topics: their ids, 16 bytes each
 //!
